@@ -1,0 +1,1 @@
+"""What happens to rows, with no weights and no language model."""

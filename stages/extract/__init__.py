@@ -1,0 +1,1 @@
+"""From raw HTML to main text."""

@@ -1,0 +1,1 @@
+"""Heuristic filters: each names a drop reason, none removes a row."""

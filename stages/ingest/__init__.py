@@ -1,0 +1,1 @@
+"""Sources: crawl archives, JSON lines, Parquet, Hugging Face datasets."""
