@@ -1,0 +1,116 @@
+"""The Gopher rules: which documents are prose, and which repeat themselves.
+
+Source: Rae et al. 2021, Scaling Language Models (arXiv 2112.11446), section A1.1 and table A1. Details that the paper
+leaves open (what a word, a symbol and a line is) follow datatrove 0.10's reading of it, so that thresholds mean the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stages.analysis import PROVIDERS, column_of, hashes, text_buffers, token_view
+from stages.contract import map_stage
+from stages.filters.rules import SPACELESS, Rule, Worded, above, below, languages, reads_words, share, verdict, with_columns
+
+Words = dict[str, tuple[str, ...]]
+
+STOP_WORDS: Words = {"en": ("the", "be", "to", "of", "and", "that", "have", "with")}
+NOT_ASKED: Words = {"mean_word_too_short": SPACELESS, "mean_word_too_long": SPACELESS}
+
+
+class Quality(Worded):
+    """Parameters of `quality`. A limit of null switches its rule off; every default is that of Gopher, section A1.1."""
+
+    min_words: int | None = Field(50, description="Fewest words, symbols not counted.")
+    max_words: int | None = Field(100_000, description="Most words, symbols not counted.")
+    min_mean_word: float | None = Field(3, description="Shortest mean word, in characters.")
+    max_mean_word: float | None = Field(10, description="Longest mean word, in characters.")
+    max_hashes: float | None = Field(0.1, description="Most number signs per word.")
+    max_ellipses: float | None = Field(0.1, description="Most ellipses per word.")
+    max_bullet_lines: float | None = Field(0.9, description="Largest share of lines that begin with a bullet or hyphen.")
+    max_ellipsis_lines: float | None = Field(0.3, description="Largest share of lines that end in an ellipsis.")
+    min_letter_words: float | None = Field(0.8, description="Smallest share of words with a letter in them.")
+    min_stop_words: int | None = Field(2, description="Fewest different stop words.")
+    stop_words: Words = Field(
+        STOP_WORDS,
+        description="Stop words by language, as written ('*' for all others); a language without a list is not asked.",
+    )
+    skip: Words = Field(
+        NOT_ASKED,
+        description="Reason to languages in which the rule is not asked; '*' switches it off.",
+    )
+
+
+QUALITY_STATS = {
+    "gopher_words": pa.int32(), "gopher_mean_word": pa.float32(), "gopher_hashes": pa.float32(), "gopher_ellipses": pa.float32(),
+    "gopher_bullet_lines": pa.float32(), "gopher_ellipsis_lines": pa.float32(), "gopher_letter_words": pa.float32(),
+    "gopher_stop_words": pa.int32(),
+}  # fmt: skip
+
+
+def _writes_quality(params: Any) -> dict[str, pa.DataType]:
+    return {"drop_reason": pa.string(), **(QUALITY_STATS if params.stats else {})}
+
+
+def _stop_lists(words: dict[str, tuple[str, ...]], spoken: pa.Array) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Hashes of all lists, where each list begins, and the list of every row (-1: none)."""
+    if any(len(set(listed)) > 63 for listed in words.values()):
+        raise ValueError("stop_words: at most 63 words a language")
+    names = [name for name in words if name != "*"]
+    flat = [word for name in (*names, "*") for word in sorted(set(words.get(name, ())))]
+    ranges = np.cumsum([0] + [len(set(words.get(name, ()))) for name in (*names, "*")])
+    found = pa.compute.index_in(spoken, value_set=pa.array(names, pa.string()))
+    lists = np.asarray(found.fill_null(len(names) if "*" in words else -1)).astype(np.int64)
+    return hashes(flat), ranges, lists
+
+
+@map_stage(version=1, reads=reads_words, writes=_writes_quality, derived=PROVIDERS)
+def quality(batch: pa.Table, params: Quality) -> pa.Table:
+    """Gopher's quality rules: `text` and its words in, `drop_reason` out, and with `stats` the values that decided.
+
+    Reasons, in order: too_few_words, too_many_words, mean_word_too_short, mean_word_too_long, too_many_hashes,
+    too_many_ellipses, too_many_bullet_lines, too_many_ellipsis_lines, too_few_letter_words, too_few_stop_words.
+    Words are tokens including symbols, except for the first four rules. Stop words are asked of English alone unless
+    lists are given; mean word length is not asked of languages written without spaces. Source: arXiv 2112.11446, A1.1.
+    """
+    from stages.filters import quality_kernel
+
+    spoken = languages(batch, params)
+    data, offsets = text_buffers(batch["text"])
+    tokens, starts = token_view(batch[column_of(params.words)])
+    counts = np.zeros((batch.num_rows, len(quality_kernel.COUNTS)), np.int64)
+    stops, ranges, lists = _stop_lists(params.stop_words, spoken)
+    quality_kernel.quality_counts(data, offsets, tokens, starts, stops, ranges, lists, counts)
+    n = dict(zip(quality_kernel.COUNTS, counts.T, strict=True))
+    values = {
+        "gopher_words": n["solid_words"],
+        "gopher_mean_word": share(n["solid_chars"], n["solid_words"]),
+        "gopher_hashes": share(n["hashes"], n["words"]),
+        "gopher_ellipses": share(n["ellipses"], n["words"]),
+        "gopher_bullet_lines": share(n["bullet_lines"], n["lines"]),
+        "gopher_ellipsis_lines": share(n["ellipsis_lines"], n["lines"]),
+        "gopher_letter_words": share(n["letter_words"], n["words"]),
+        "gopher_stop_words": n["stop_words"],
+    }
+    return with_columns(batch, verdict(_quality_rules(values, lists, params), spoken, params.skip), values, _writes_quality(params))
+
+
+def _quality_rules(values: dict[str, NDArray[Any]], lists: NDArray[Any], params: Quality) -> list[Rule]:
+    """The rules in the order in which they are named."""
+    return [
+        Rule("too_few_words", below(values["gopher_words"], params.min_words)),
+        Rule("too_many_words", above(values["gopher_words"], params.max_words)),
+        Rule("mean_word_too_short", below(values["gopher_mean_word"], params.min_mean_word)),
+        Rule("mean_word_too_long", above(values["gopher_mean_word"], params.max_mean_word)),
+        Rule("too_many_hashes", above(values["gopher_hashes"], params.max_hashes)),
+        Rule("too_many_ellipses", above(values["gopher_ellipses"], params.max_ellipses)),
+        Rule("too_many_bullet_lines", above(values["gopher_bullet_lines"], params.max_bullet_lines)),
+        Rule("too_many_ellipsis_lines", above(values["gopher_ellipsis_lines"], params.max_ellipsis_lines)),
+        Rule("too_few_letter_words", below(values["gopher_letter_words"], params.min_letter_words)),
+        Rule("too_few_stop_words", below(values["gopher_stop_words"], params.min_stop_words) & (lists >= 0)),
+    ]
