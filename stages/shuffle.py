@@ -43,6 +43,7 @@ def _settle(batches: Iterator[pa.Table], _params: Shuffle) -> Iterator[pa.Table]
     writes=_carried,
     settle=_settle,
     result="dataset",
+    union=True,
     partitions=lambda params: params.shards,
     libraries=("xxhash",),
 )
