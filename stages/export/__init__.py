@@ -1,0 +1,1 @@
+"""Files for somebody else's reader."""

@@ -1,0 +1,163 @@
+"""Vocabularies: one way to ask for token ids, whatever file they come from."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from stages.contract import Params, file
+
+Ids = np.ndarray[Any, np.dtype[np.int32]]
+
+TEKKEN = "tekken_240911.json"
+LIBRARIES = ("mistral-common", "tiktoken", "tokenizers")
+"""What shapes the bytes of a tokenized shard; mistral-common is where the default vocabulary lies."""
+
+ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>", "[EOS]", "[SEP]")
+BEGINS = ("<|begin_of_text|>", "<s>", "<bos>", "<｜begin▁of▁sentence｜>", "[BOS]", "[CLS]")
+"""Names under which common vocabularies keep the two marks; the first that is there is taken."""
+
+
+class Vocabulary(Params):
+    """Which tokenizer, and its special tokens."""
+
+    tokenizer: str = file(
+        "tekken",
+        "tekken (Mistral's, 131,072 tokens) or a file: tokenizer.json, tekken.json, *.tiktoken, SentencePiece *.model.",
+    )
+    eod_token: str | None = Field(None, description="Name of the end-of-document token; null: the usual names are tried.")
+    bos_token: str | None = Field(None, description="Name of the begin token; null: the usual names are tried.")
+    pattern: str | None = Field(None, description="*.tiktoken only: the splitting pattern, which these files do not hold.")
+    specials: dict[str, int] = Field({}, description="*.tiktoken only: special tokens and their ids.")
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """`encode` gives plain tokens: no special token is added, and none is recognised inside a text."""
+
+    encode: Callable[[Sequence[str]], list[Ids]]
+    vocab_size: int
+    eod: int | None
+    bos: int | None
+
+
+def open_tokenizer(params: Vocabulary) -> Tokenizer:
+    """Open the vocabulary that the parameters name; ValueError for what is not one."""
+    path = Path(params.tokenizer)
+    if params.tokenizer == "tekken":
+        from mistral_common import __file__ as package
+
+        return _tekken(Path(package).parent / "data" / TEKKEN, params)
+    if path.suffix == ".tiktoken":
+        return _tiktoken(path, params)
+    if path.suffix == ".model" or ".model.v" in path.name:
+        return _sentencepiece(path, params)
+    return _json(path, params)
+
+
+def special(params: Vocabulary, kind: str, tokenizer: Tokenizer) -> int:
+    """Id of the `eod` or `bos` token; ValueError with the way out when the vocabulary has none."""
+    found: int | None = getattr(tokenizer, kind)
+    if found is None:
+        fault = f"{params.tokenizer} has no {kind} token under a usual name"
+        raise ValueError(f"{fault}: name it with {kind}_token, or set {kind}: false")
+    return found
+
+
+def _mark(named: str | None, usual: Sequence[str], find: Callable[[str], int | None]) -> int | None:
+    """The id of the named token (which must be there) or of the first usual one."""
+    if named is not None and find(named) is None:
+        raise ValueError(f"the vocabulary has no token {named!r}")
+    found = (find(name) for name in ([named] if named is not None else usual))
+    return next((token for token in found if token is not None), None)
+
+
+def _json(path: Path, params: Vocabulary) -> Tokenizer:
+    import orjson
+
+    content = orjson.loads(path.read_bytes())
+    if "model" in content:
+        return _huggingface(path, params)
+    if "pattern" in content.get("config", {}):
+        return _tekken(path, params)
+    raise ValueError(f"{path} is neither a Hugging Face tokenizer.json nor a tekken.json")
+
+
+def _huggingface(path: Path, params: Vocabulary) -> Tokenizer:
+    from tokenizers import Tokenizer as Fast
+
+    fast = Fast.from_file(str(path))
+    # Files saved for inference may cut and pad; "</s>" in a page about HTML must not end a document.
+    fast.no_truncation()
+    fast.no_padding()
+    fast.encode_special_tokens = True
+
+    def encode(texts: Sequence[str]) -> list[Ids]:
+        return [np.array(one.ids, np.int32) for one in fast.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    eod, bos = _mark(params.eod_token, ENDS, fast.token_to_id), _mark(params.bos_token, BEGINS, fast.token_to_id)
+    return Tokenizer(encode, max(fast.get_vocab(with_added_tokens=True).values()) + 1, eod, bos)
+
+
+def _tekken(path: Path, params: Vocabulary) -> Tokenizer:
+    """Mistral's format: byte-level ranks that begin after the special tokens."""
+    import orjson
+
+    content = orjson.loads(path.read_bytes())
+    config = content["config"]
+    offset = int(config["default_num_special_tokens"])
+    size = int(config["default_vocab_size"])
+    ranks = {base64.b64decode(token["token_bytes"]): token["rank"] for token in content["vocab"][: size - offset]}
+    # Files up to version 7 do not list their special tokens; the first three have been the same ever since.
+    listed = content.get("special_tokens") or []
+    names = {token["token_str"]: int(token["rank"]) for token in listed} or {"<unk>": 0, "<s>": 1, "</s>": 2}
+    eod, bos = _mark(params.eod_token, ENDS, names.get), _mark(params.bos_token, BEGINS, names.get)
+    return Tokenizer(_byte_pairs(config["pattern"], ranks, offset), size, eod, bos)
+
+
+def _tiktoken(path: Path, params: Vocabulary) -> Tokenizer:
+    if params.pattern is None:
+        raise ValueError(f"{path}: a .tiktoken file does not hold its splitting pattern; give it as pattern")
+    pairs = (line.split() for line in path.read_bytes().splitlines() if line)
+    ranks = {base64.b64decode(token): int(rank) for token, rank in pairs}
+    eod = _mark(params.eod_token, ENDS, params.specials.get)
+    bos = _mark(params.bos_token, BEGINS, params.specials.get)
+    size = max([*ranks.values(), *params.specials.values()]) + 1
+    return Tokenizer(_byte_pairs(params.pattern, ranks, 0), size, eod, bos)
+
+
+def _byte_pairs(pattern: str, ranks: dict[bytes, int], offset: int) -> Callable[[Sequence[str]], list[Ids]]:
+    import tiktoken
+
+    model = tiktoken.Encoding("vocabulary", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+
+    def encode(texts: Sequence[str]) -> list[Ids]:
+        found = (model.encode_to_numpy(text, disallowed_special=()) for text in texts)
+        return [ids.astype(np.int32) + np.int32(offset) for ids in found]
+
+    return encode
+
+
+def _sentencepiece(path: Path, params: Vocabulary) -> Tokenizer:
+    try:
+        library = importlib.import_module("sentencepiece")
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{path} is a SentencePiece vocabulary: install sentencepiece") from error
+    model = library.SentencePieceProcessor(model_file=str(path))
+
+    def find(name: str) -> int | None:
+        token = int(model.piece_to_id(name))
+        return None if token == model.unk_id() else token
+
+    def encode(texts: Sequence[str]) -> list[Ids]:
+        return [np.array(ids, np.int32) for ids in model.encode(list(texts), num_threads=1)]
+
+    eod, bos = _mark(params.eod_token, ENDS, find), _mark(params.bos_token, BEGINS, find)
+    return Tokenizer(encode, int(model.vocab_size()), eod, bos)
