@@ -9,25 +9,22 @@ import pyarrow as pa
 import xxhash
 from pydantic import Field
 
-from stages.contract import CORE, TEXT, Params, reduce_stage
+from stages.columns import KNOWN, Carried
+from stages.contract import reduce_stage
 
 SALT = 0x6B1F_52A9_0C4D_E837
 """Keeps this hash apart from that of stages.sample, which may have kept only rows with small hashes under the same seed."""
 
 
-class Shuffle(Params):
+class Shuffle(Carried):
     """Order and size of the shuffled frame."""
 
     shards: int = Field(description="Number of shards written; their sizes differ by chance.", ge=1)
     seed: int = Field(0, ge=0, lt=2**64, description="Another seed gives another order.")
-    columns: tuple[tuple[str, str], ...] = Field(
-        (), description="Further columns to carry, as [name, Arrow type] (int32, float32, string, bool, ...)."
-    )
 
 
 def _carried(params: Shuffle) -> Mapping[str, pa.DataType]:
-    extra = {name: pa.type_for_alias(alias) for name, alias in params.columns}
-    return {**CORE, "text": TEXT, **extra}
+    return KNOWN | params.carried()
 
 
 def _settle(batches: Iterator[pa.Table], _params: Shuffle) -> Iterator[pa.Table]:

@@ -25,6 +25,7 @@ class Resiliparse(Params):
     version=1,
     reads={"html": BYTES, "charset": pa.string()},
     writes={"text": TEXT, "title": pa.string(), "drop_reason": pa.string()},
+    optional=("charset",),
     libraries=("resiliparse",),
 )
 def main_text(batch: pa.Table, params: Resiliparse) -> pa.Table:

@@ -17,7 +17,7 @@ def frame() -> pa.Table:
     )
 
 
-PARAMS = Shuffle(shards=4, columns=(("tokens", "int32"),))
+PARAMS = Shuffle(shards=4, columns={"tokens": "int32"})
 
 
 def settled(emitted: pa.Table, params: Shuffle) -> pa.Table:
