@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from stages.contract import BYTES, Bad, Chunk, Unit
 from stages.ingest import files, response
-from stages.ingest.records import Item, Record, can_split, open_items, text_of
+from stages.ingest.headers import text_of
+from stages.ingest.records import Item, Record, can_split, open_items
 from stages.ingest.rows import HEAD, Collector
 
 WRITES: Mapping[str, pa.DataType] = {
@@ -22,6 +23,7 @@ WRITES: Mapping[str, pa.DataType] = {
 }
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 
+SOLID = re.compile(rb"[^\s\0]")
 MARKUP = re.compile(
     rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*(?:<\?xml[^>]{0,200}\?>[\s\0]*)?(?:<!--.{0,2000}?-->[\s\0]*)*"
     rb"<\0?(?:!\0?d\0?o\0?c\0?t\0?y\0?p\0?e\0?\s+\0?h\0?t\0?m\0?l|h\0?t\0?m\0?l|h\0?e\0?a\0?d|b\0?o\0?d\0?y"
@@ -75,28 +77,28 @@ def _sort(item: Item, unit: Unit, wanted: Wanted, collector: Collector) -> None:
     if item.kind != "response":
         collector.skip(item.kind)
         return
-    if item.block is None:
-        collector.bad(Bad(item.offset, "too_large", item.length, text_of(item.fields.get(b"content-length")) or ""))
+    if item.huge:
+        collector.bad(Bad(item.offset, "too_large", item.length))
         return
-    found = response.parse(item.block)
+    found = response.parse(item.data, item.start, item.stop)
     if found is None:
-        known = item.fields.get(b"content-type", b"application/http").startswith(b"application/http")
-        _fault(item, known, collector)
+        _fault(item, collector)
     elif found.status != 200:
         collector.skip(f"status_{found.status}")
     else:
         _page(item, found, unit, wanted, collector)
 
 
-def _fault(item: Record, is_http: bool, collector: Collector) -> None:
-    if is_http:
-        collector.bad(Bad(item.offset, "no_status_line", item.length, repr((item.block or b"")[:40])))
+def _fault(item: Record, collector: Collector) -> None:
+    if item.fields.get(b"content-type", b"application/http").startswith(b"application/http"):
+        collector.bad(Bad(item.offset, "no_status_line", item.length, repr(item.block[:40])))
     else:
         collector.skip("not_http")
 
 
 def _page(item: Record, found: response.Response, unit: Unit, wanted: Wanted, collector: Collector) -> None:
-    stated = _media_type(item.fields.get(b"warc-identified-payload-type")) or found.content_type
+    fields = item.fields
+    stated = _media_type(fields.get(b"warc-identified-payload-type")) or found.content_type
     if stated not in wanted.types and stated not in GENERIC:
         collector.skip("non_html")
         return
@@ -107,13 +109,13 @@ def _page(item: Record, found: response.Response, unit: Unit, wanted: Wanted, co
             collector.bad(Bad(item.offset, error.reason, item.length, error.detail))
             return
         html = error.start
-    if not html or html.isspace():
+    if SOLID.search(html) is None:
         collector.skip("empty")
     elif not is_html(stated, html, wanted.types):
         collector.skip("non_html")
     else:
         origin = {"unit": unit.name, "offset": item.offset, "length": item.length}
-        url, date = text_of(item.fields.get(b"warc-target-uri")), text_of(item.fields.get(b"warc-date"))
+        url, date = text_of(fields.get(b"warc-target-uri")), text_of(fields.get(b"warc-date"))
         head = (url.strip("<>") if url else None, wanted.source, date, None, origin)
         collector.row((*head, html, found.charset, found.content_type, found.status), len(html))
 
@@ -122,8 +124,8 @@ def _media_type(value: bytes | None) -> str | None:
     return (text_of(value) or "").partition(";")[0].strip().lower() or None
 
 
-def is_html(content_type: str | None, body: bytes, types: Container[str | None]) -> bool:
+def is_html(content_type: str | None, body: response.Bytes, types: Container[str | None]) -> bool:
     """Whether a body is a page: by its identified or declared type, by its first bytes where that says little."""
     if content_type in types:
-        return not body.startswith(FOREIGN)
+        return not bytes(body[:8]).startswith(FOREIGN)
     return content_type in GENERIC and MARKUP.match(body) is not None

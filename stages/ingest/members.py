@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from stages.ingest.headers import Dialect
+
 BLOCK = 1 << 20
 FEED = 1 << 16
 PIECE = 1 << 20
@@ -161,9 +163,10 @@ def size_of_rest(window: Window) -> int:
 class Members:
     """The members of one compressed file, seen through a window."""
 
-    def __init__(self, window: Window, codec: Codec) -> None:
+    def __init__(self, window: Window, codec: Codec, dialect: Dialect) -> None:
         self.window = window
         self.codec = codec
+        self.dialect = dialect
 
     def whole(self, at: int, limit: int) -> tuple[bytes, int] | None:
         """The content of the member at `at` and the position behind it; None if it breaks or is larger than `limit`."""
@@ -206,7 +209,7 @@ class Members:
 
     def is_sync(self, at: int) -> bool:
         """Whether a member that begins with a record begins at `at`."""
-        return (self.head(at) or b"").startswith(b"WARC/")
+        return self.dialect.begins(self.head(at) or b"")
 
     def next_sync(self, at: int, stop: int | None = None) -> int | None:
         """The first synchronisation point at or after `at` (and before `stop`)."""
@@ -246,7 +249,7 @@ class Region:
                 self.end = max(self.start + 1, self.end - KEEP)
                 return
             head = members.head(self.end)
-            if head is None or head.startswith(b"WARC/"):
+            if head is None or members.dialect.begins(head):
                 return
 
     def _member(self) -> Iterator[bytes]:

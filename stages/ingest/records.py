@@ -11,157 +11,119 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeAlias
 
 from stages.contract import Bad
+from stages.ingest.headers import MAX_HEAD, Arc, Dialect, Fields, Warc, length_of, text_of
 from stages.ingest.members import PEEK, Codec, Gzip, Members, Region, Window, Zstd, size_of_rest
 
 ORDINAL_SHIFT = 40
-MAX_HEAD = 1 << 16
-"""Longest record header; a 20,000-character URI was seen in the wild."""
-
-VERSION = re.compile(rb"WARC/\d\.\d+[ \t]*\r?\n")
-HEAD_END = re.compile(rb"\r?\n\r?\n")
-TELLING = (b"warc-type", b"warc-record-id", b"warc-date", b"content-length")
-
-Fields: TypeAlias = dict[bytes, bytes]
 
 
 @dataclass(slots=True)
 class Record:
-    """One record: `length` is its bytes in the file, header names are lower case, `block` is None over the size limit."""
+    """One record: `length` is its bytes in the file; its block is data[start:stop], and not there (`huge`) over the limit."""
 
     offset: int
     length: int
-    fields: Fields
-    block: bytes | None
+    kind: str
+    data: bytes
+    start: int
+    stop: int
+    dialect: Dialect
+    huge: bool = False
 
     @property
-    def kind(self) -> str:
-        """The record type, `unknown` where the header names none."""
-        return text_of(self.fields.get(b"warc-type")) or "unknown"
+    def fields(self) -> Fields:
+        """The record's header, names in lower case; parsed on each call."""
+        found = self.dialect.parse(self.data)
+        return found[0] if found else {}
+
+    @property
+    def block(self) -> bytes:
+        """What follows the header."""
+        return self.data[self.start : self.stop]
 
 
 Item: TypeAlias = Record | Bad
 
 
-def text_of(value: bytes | None) -> str | None:
-    """A header value as text: UTF-8, else Latin-1, which takes any byte."""
-    if value is None:
-        return None
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
-def parse_fields(head: bytes) -> Fields:
-    """Header lines (without the first) as a mapping; folded lines are joined, the last of equal names wins."""
-    fields: Fields = {}
-    name = b""
-    for line in head.split(b"\n"):
-        if line[:1] in b" \t" and name and line.strip():
-            fields[name] += b" " + line.strip()
-            continue
-        name, colon, value = line.partition(b":")
-        if colon:
-            name = name.strip().lower()
-            fields[name] = value.strip()
-    return fields
-
-
-def length_of(fields: Fields) -> int | None:
-    """Content-Length as a number; None if it is missing or none."""
-    value = fields.get(b"content-length", b"")
-    return int(value) if value.isdigit() and len(value) < 19 else None
-
-
-def end_of_head(data: bytes, start: int = 0) -> tuple[int, int] | None:
-    """Where the header's text ends and where the block begins; None if there is no empty line in reach."""
-    found = HEAD_END.search(data, start, start + MAX_HEAD)
-    return found.span() if found else None
-
-
-def sole_record(data: bytes, offset: int, length: int) -> Record | None:
+def sole_record(dialect: Dialect, data: bytes, offset: int, length: int) -> Record | None:
     """The record that fills a member exactly; None when anything is unusual."""
-    span = end_of_head(data)
-    if span is None or not VERSION.match(data):
+    found = dialect.glance(data)
+    if found is None:
         return None
-    fields = parse_fields(data[: span[0]])
-    size = length_of(fields)
-    if size is None or len(data) < span[1] + size or data[span[1] + size :].strip(b"\r\n") or b"warc-type" not in fields:
+    kind, start, size = found
+    stop = start + size
+    if len(data) < stop or (len(data) != stop + 4 and data[stop:].strip(b"\r\n")):
         return None
-    return Record(offset, length, fields, data[span[1] : span[1] + size])
+    return Record(offset, length, _name(kind), data, start, stop, dialect)
+
+
+def _name(kind: bytes | None) -> str:
+    return (text_of(kind) or "unknown").lower()
 
 
 class Plain:
     """Records of an uncompressed stream, seen through a window."""
 
-    def __init__(self, window: Window, limit: int) -> None:
+    def __init__(self, window: Window, dialect: Dialect, limit: int) -> None:
         self.window = window
+        self.dialect = dialect
         self.limit = limit
 
     def head(self, at: int) -> tuple[Fields, int] | None:
         """The fields of the record header at `at` and where its block begins; None if no record begins there."""
-        data = self.window.slice(at, at + 16)
-        if not VERSION.match(data):
+        if not self.dialect.begins(self.window.slice(at, at + PEEK)):
             return None
-        data = self.window.slice(at, at + MAX_HEAD)
-        span = end_of_head(data)
-        if span is None:
-            return None
-        fields = parse_fields(data[: span[0]])
-        # Two of four, so that a record without a length is seen as one, and prose about WARC files is not.
-        return (fields, at + span[1]) if sum(name in fields for name in TELLING) >= 2 else None
+        found = self.dialect.parse(self.window.slice(at, at + MAX_HEAD))
+        return (found[0], at + found[1]) if found else None
 
     def next_sync(self, at: int, stop: int | None = None) -> int | None:
         """The first valid record header at or after `at` (and before `stop`)."""
-        found = self.window.find(b"WARC/", at, stop)
+        found = self.window.find(self.dialect.mark, at, stop)
         while found is not None and self.head(found) is None:
-            found = self.window.find(b"WARC/", found + 1, stop)
+            found = self.window.find(self.dialect.mark, found + 1, stop)
         return found
 
     def items(self, start: int, stop: int | None) -> Iterator[Item]:
         """Records that begin in [start, stop), each with what stands between it and the next one."""
-        at: int | None = start
-        if start != 0 or self.head(0) is None:
-            bad, at = self.gap(start, stop)
-            yield from bad if start == 0 else ()
+        at = self.next_sync(start, stop) if start else 0
         while at is not None and (stop is None or at < stop):
             self.window.release(at)
-            item, at = self._item(at)
-            yield item
-            if at is not None and self.head(at) is None:
+            found = self.head(at)
+            if found is None:
                 bad, at = self.gap(at)
                 yield from bad
+            else:
+                item, at = self._item(at, *found)
+                yield item
+        if at is not None and self.head(at) is None:
+            yield from self.gap(at)[0]
 
-    def gap(self, start: int, stop: int | None = None) -> tuple[list[Bad], int | None]:
+    def gap(self, start: int) -> tuple[list[Bad], int | None]:
         """What stands from `start` up to the next record, and where that begins."""
         head = self.window.slice(start, start + 64)
-        following = self.next_sync(start, stop if start else None)
+        following = self.next_sync(start)
         return garbage(self.window, head, start, following), following
 
-    def _item(self, at: int) -> tuple[Item, int | None]:
+    def _item(self, at: int, fields: Fields, block: int) -> tuple[Item, int | None]:
         """The record at `at` and where it ends; a record whose length is not confirmed by what follows is not believed."""
-        found = self.head(at)
-        assert found is not None
-        fields, block = found
-        size = length_of(fields)
+        size, kind = length_of(fields), _name(fields.get(b"warc-type"))
         if size is None:
             return self._lost(at, block, "no_content_length")
         if size > self.limit:
-            end = self.next_sync(block)
-            return Record(at, (end or self.window.end) - at, fields, None), end
+            data, end = self.window.slice(at, block), self.next_sync(block)
+            return Record(at, (end or self.window.end) - at, kind, data, 0, 0, self.dialect, huge=True), end
         stop = block + size
         if not self.window.reach(stop):
             return self._lost(at, block, "truncated", f"{size} bytes declared, {self.window.end - block} there")
         end = self._after_blank(stop)
-        body = self.window.slice(block, stop)
-        if self.head(end) is not None or not self.window.reach(end + 1) or digest_holds(fields, body):
-            return Record(at, end - at, fields, body), end
+        record = Record(at, end - at, kind, self.window.slice(at, stop), block - at, stop - at, self.dialect)
+        if self.head(end) is not None or not self.window.reach(end + 1) or digest_holds(fields, record.block):
+            return record, end
         return self._lost(at, block, "content_length", f"no record follows the declared {size} bytes")
 
     def _after_blank(self, at: int) -> int:
@@ -193,52 +155,47 @@ def garbage(window: Window, head: bytes, start: int, stop: int | None) -> list[B
 class Compressed:
     """Records of a file of gzip members or zstd frames."""
 
-    def __init__(self, window: Window, codec: Codec, limit: int) -> None:
-        self.window = window
+    def __init__(self, members: Members, limit: int) -> None:
+        self.members = members
         self.limit = limit
-        self.members = Members(window, codec)
 
     def items(self, start: int, stop: int | None) -> Iterator[Item]:
         """Records of the regions that begin in [start, stop), each with what stands between it and the next one."""
-        at: int | None = start
-        if start != 0 or not self.members.is_sync(0):
-            bad, at = self.gap(start, stop)
-            yield from bad if start == 0 else ()
+        at = self.members.next_sync(start, stop) if start else 0
         while at is not None and (stop is None or at < stop):
-            region = Region(self.members, at)
-            record = self._sole(region)
-            if record is not None:
+            whole = self.members.whole(at, self.limit)
+            record = sole_record(self.members.dialect, whole[0], at, whole[1] - at) if whole else None
+            if whole and record:
                 yield record
-            else:
+                at = whole[1]
+            elif self.members.is_sync(at):
+                region = Region(self.members, at)
                 yield from self._items_of(region)
-            at = region.end
-            if not self.members.is_sync(at):
+                at = region.end
+            else:
                 bad, at = self.gap(at)
                 yield from bad
+        if at is not None and not self.members.is_sync(at):
+            yield from self.gap(at)[0]
 
-    def gap(self, start: int, stop: int | None = None) -> tuple[list[Bad], int | None]:
+    def gap(self, start: int) -> tuple[list[Bad], int | None]:
         """What stands from `start` up to the next region, and where that begins; members of nothing are no loss."""
-        at = start
+        window, at = self.members.window, start
         while (whole := self.members.whole(at, PEEK)) is not None and not whole[0].strip():
             at = whole[1]
-        head = self.window.slice(at, at + 64)
-        following = self.members.next_sync(at, stop if start else None)
-        return garbage(self.window, head, at, following), following
-
-    def _sole(self, region: Region) -> Record | None:
-        whole = self.members.whole(region.start, self.limit)
-        record = sole_record(whole[0], region.start, whole[1] - region.start) if whole else None
-        if whole and record:
-            region.end = whole[1]
-        return record
+        head = window.slice(at, at + 64)
+        following = self.members.next_sync(at)
+        return garbage(window, head, at, following), following
 
     def _items_of(self, region: Region) -> Iterator[Item]:
         held: Item | None = None
-        for number, item in enumerate(Plain(Window(region.read), self.limit).items(0, None)):
+        for number, item in enumerate(Plain(Window(region.read), self.members.dialect, self.limit).items(0, None)):
             if held is not None:
                 yield held
             held = replace(item, offset=region.start + (number << ORDINAL_SHIFT))
         if held is None or region.fault:
+            following = self.members.next_sync(region.end)
+            region.end = size_of_rest(self.members.window) if following is None else following
             held = Bad(held.offset if held else region.start, "compression", held.length if held else 0, region.fault)
         # Of the only record of a region the length in the file is known; of others only that of their content.
         yield held if held.offset != region.start else replace(held, length=region.end - region.start)
@@ -247,24 +204,31 @@ class Compressed:
 CODECS: tuple[type[Gzip | Zstd], ...] = (Gzip, Zstd)
 
 
+def _opened(file: BinaryIO, start: int) -> tuple[Window, Codec | None, Dialect]:
+    """A window at `start`, and what the first bytes of the file say of compression and format."""
+    window = Window(file.read)
+    codec = next((kind() for kind in CODECS if window.slice(0, PEEK).startswith(kind.magic)), None)
+    first = Members(window, codec, Arc()).head(0) if codec else window.slice(0, PEEK)
+    dialect: Dialect = Arc() if first is not None and first.startswith(b"filedesc:") else Warc()
+    if start:
+        file.seek(start)
+        window = Window(file.read, start)
+    return window, codec, dialect
+
+
 def open_items(file: BinaryIO, start: int, stop: int | None, limit: int) -> Iterator[Item]:
-    """Everything in the records that begin in [start, stop) of an archive; its first bytes say how it is compressed."""
-    magic = file.read(4)
-    file.seek(start)
-    window = Window(file.read, start)
-    for codec in CODECS:
-        if magic.startswith(codec.magic):
-            return Compressed(window, codec(), limit).items(start, stop)
-    return Plain(window, limit).items(start, stop)
+    """Everything in the records that begin in [start, stop) of an archive, whatever its name."""
+    window, codec, dialect = _opened(file, start)
+    if codec is not None:
+        return Compressed(Members(window, codec, dialect), limit).items(start, stop)
+    return Plain(window, dialect, limit).items(start, stop)
 
 
 def can_split(file: BinaryIO, limit: int) -> bool:
-    """Whether ranges of an archive can be read alone: it is plain, or a second member begins a record."""
-    magic = file.read(4)
-    file.seek(0)
-    for codec in CODECS:
-        if magic.startswith(codec.magic):
-            members = Members(Window(file.read), codec())
-            whole = members.whole(0, limit)
-            return whole is not None and members.is_sync(whole[1])
-    return True
+    """Whether ranges of an archive can be read alone: WARC, and either plain or with a record in a second member."""
+    window, codec, dialect = _opened(file, 0)
+    if codec is None or isinstance(dialect, Arc):
+        return codec is None and not isinstance(dialect, Arc)
+    members = Members(window, codec, dialect)
+    whole = members.whole(0, limit)
+    return whole is not None and members.is_sync(whole[1])

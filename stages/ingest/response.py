@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from stages.ingest.records import HEAD_END, MAX_HEAD, Fields, parse_fields, text_of
+from stages.ingest.headers import HEAD_END, MAX_HEAD, Fields, parse_fields, text_of
+
+Bytes: TypeAlias = bytes | memoryview
 
 STATUS = re.compile(rb"[A-Za-z]+(?:/[\d.]+)?[ \t]+(?:(\d{3})\b|[A-Za-z])")
 """A line without a number counts as 200, as in browsers (`HTTP/1.1 OK`)."""
@@ -22,7 +24,7 @@ class Response:
 
     status: int
     fields: Fields
-    body: bytes
+    body: Bytes
 
     @property
     def content_type(self) -> str | None:
@@ -47,17 +49,17 @@ class BodyError(Exception):
         self.start = start
 
 
-def parse(block: bytes) -> Response | None:
-    """The response in a record's block; None where no status line begins it."""
-    found = STATUS.match(block)
+def parse(data: bytes, start: int, stop: int) -> Response | None:
+    """The response in data[start:stop]; None where no status line begins it."""
+    found = STATUS.match(data, start, stop)
     if found is None:
         return None
-    span = HEAD_END.search(block, 0, MAX_HEAD)
-    stop, body = span.span() if span else (len(block), len(block))
-    return Response(int(found.group(1) or 200), parse_fields(block[:stop]), block[body:])
+    span = HEAD_END.search(data, start, min(stop, start + MAX_HEAD))
+    end, body = span.span() if span else (stop, stop)
+    return Response(int(found.group(1) or 200), parse_fields(data[found.end() : end]), memoryview(data)[body:stop])
 
 
-def decoded(response: Response, limit: int) -> bytes:
+def decoded(response: Response, limit: int) -> Bytes:
     """The body as a browser sees it, at most `limit` bytes.
 
     A coding that is declared and not there is passed over: many archives store decoded bodies under the old headers.
@@ -66,15 +68,16 @@ def decoded(response: Response, limit: int) -> bytes:
     body = response.body
     if b"chunked" in response.fields.get(b"transfer-encoding", b"").lower() and CHUNK_SIZE.match(body):
         body = _unchunked(body)
-    for coding in reversed(response.fields.get(b"content-encoding", b"").lower().split(b",")):
-        body = _uncoded(body, coding.strip(), limit)
+    codings = response.fields.get(b"content-encoding", b"").lower()
+    for coding in reversed(codings.split(b",") if codings else []):
+        body = _uncoded(bytes(body), coding.strip(), limit)
     if len(body) > limit:
         raise BodyError("too_large", f"{len(body)} bytes")
     return body
 
 
-def _unchunked(body: bytes) -> bytes:
-    parts: list[bytes] = []
+def _unchunked(body: Bytes) -> bytes:
+    parts: list[Bytes] = []
     at = 0
     while True:
         found = CHUNK_SIZE.match(body, at)

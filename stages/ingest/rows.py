@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from stages.contract import CORE, Bad, Chunk
+from stages.contract import BYTES, CORE, Bad, Chunk
 
 MAX_ROWS = 256
 MAX_BYTES = 8 << 20
@@ -53,7 +54,7 @@ class Collector:
     def take(self) -> Chunk:
         """The chunk so far; the collector starts anew."""
         columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
-        arrays = [pa.array(list(column), field.type) for column, field in zip(columns, self._schema, strict=True)]
+        arrays = [_array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
         chunk = Chunk(
             pa.table(arrays, schema=self._schema),
             len(self._rows) + self._skipped.total() + len(self._bad),
@@ -62,3 +63,12 @@ class Collector:
         )
         self._rows, self._skipped, self._bad, self._bytes = [], Counter(), [], 0
         return chunk
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if kind != BYTES or None in values:
+        return pa.array(list(values), kind)
+    # One copy instead of two, and no list of Python bytes: pages are nearly all of a chunk.
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum([len(value) for value in values], out=offsets[1:])
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(values))])
