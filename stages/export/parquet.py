@@ -25,7 +25,7 @@ def _finish(summaries: Sequence[Mapping[str, Any]], _params: Parquet) -> dict[st
     return listing(summaries, ".parquet")
 
 
-@export_stage(version=1, reads=lambda params: params.written(), finish=_finish)
+@export_stage(version=1, reads=lambda params: params.written(), finish=_finish, libraries=("pyarrow",))
 def files(batches: Iterable[pa.Table], params: Parquet, files: FileGroup) -> Mapping[str, Any]:
     """Write a shard as one Parquet file (zstd, row groups of a fixed size); `files.json` lists all with their rows."""
     schema = pa.schema(params.written())

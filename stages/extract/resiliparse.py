@@ -6,6 +6,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.contract import BYTES, TEXT, Params, map_stage
+from stages.extract.decoding import decode
 
 
 class Resiliparse(Params):
@@ -45,19 +46,8 @@ def _extract(html: bytes, charset: str | None, params: Resiliparse) -> tuple[str
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.html import HTMLTree
 
-    tree = HTMLTree.parse(_decode(html, charset))
+    tree = HTMLTree.parse(decode(html, charset))
     options = params.model_dump(exclude={"skip"})
     text = extract_plain_text(tree, preserve_formatting=True, skip_elements=list(params.skip), **options).strip()
     title = " ".join((tree.title or "").split())
     return text or None, title or None
-
-
-def _decode(html: bytes, charset: str | None) -> str:
-    """UTF-8 first: guessing an encoding costs more than reading the WARC, and most pages are UTF-8."""
-    from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
-
-    try:
-        return html.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        declared = charset and map_encoding_to_html5(charset, fallback_utf8=False)
-        return str(bytes_to_str(html, declared or detect_encoding(html, from_html_meta=True) or "utf-8"))
