@@ -127,6 +127,8 @@ class Stage:
     doc: str
     reads: Declared = field(default_factory=dict)
     writes: Declared = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
+    """Columns of `reads` that may be missing: the stage then sees nulls."""
     libraries: tuple[str, ...] = ()
     """Distributions whose versions shape the output bytes and therefore enter its identity."""
     given: tuple[str, ...] = ()
@@ -157,6 +159,7 @@ class Source(Stage):
     transient: frozenset[str] = frozenset()
 
     def __call__(self, unit: Unit, params: Params, **given: Any) -> Iterator[Chunk]:
+        """Read a unit without the engine."""
         return self.read(unit, params, **given)
 
 
@@ -180,6 +183,7 @@ class Map(Stage):
     """rows="any" only: store every column of the new frame physically instead of a selection of the parent's."""
 
     def __call__(self, batch: pa.Table, params: Params, **given: Any) -> pa.Table:
+        """Run on a batch without the engine."""
         return self.run(batch, params, **given)
 
 

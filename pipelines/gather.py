@@ -1,0 +1,78 @@
+"""Read what is stored for one shard of a frame: layers by position, selections through the parent's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.program import FrameUnit, FrameView, Standing
+
+PARENT_AT = "parent_at"
+DROP_STEP = "drop_step"
+DROP_REASON = "drop_reason"
+ENTERED = -1
+"""drop_step of a row that did not stand when the object's first member ran."""
+
+
+def part(root: str, address: str, key: str, suffix: str = ".parquet") -> Path:
+    """Path of a part in the store at `root`."""
+    return Path(root) / "objects" / address / "parts" / f"{key}{suffix}"
+
+
+def read(root: str, address: str, key: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of one part."""
+    path = part(root, address, key)
+    try:
+        return pq.read_table(path, columns=list(columns), use_threads=False, memory_map=True)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: the part is gone; run `gristmill verify`, then the recipe again") from error
+
+
+def load(root: str, view: FrameView, unit: FrameUnit, columns: Iterable[str]) -> pa.Table:
+    """Columns of all rows of a shard, standing or not."""
+    wanted = list(dict.fromkeys(columns))
+    pieces: dict[str, pa.ChunkedArray] = {}
+    by_object: dict[str, list[str]] = {}
+    for name in wanted:
+        if name in view.objects:
+            by_object.setdefault(view.objects[name], []).append(name)
+    for address, names in by_object.items():
+        table = read(root, address, unit.key, names)
+        pieces |= {name: table[name] for name in names}
+    far = [name for name in wanted if name not in pieces]
+    if far and view.base is not None:
+        pieces |= _through_selection(root, view, unit, far)
+        far = [name for name in wanted if name not in pieces]
+    if far:
+        raise KeyError(f"no stored column {far} for shard {unit.name} of this frame")
+    return pa.table({name: pieces[name] for name in wanted})
+
+
+def _through_selection(root: str, view: FrameView, unit: FrameUnit, columns: list[str]) -> dict[str, pa.ChunkedArray]:
+    assert view.base is not None
+    assert unit.parent is not None
+    positions = read(root, view.base, unit.key, [PARENT_AT])[PARENT_AT]
+    found: dict[str, pa.ChunkedArray] = {}
+    if "step" in columns and len(view.steps) > 1:
+        columns = [c for c in columns if c != "step"]
+        found["step"] = pa.chunked_array([pa.array([view.steps[unit.parent_frame]] * len(positions), pa.string())])
+    if columns:
+        above = load(root, view.parents[unit.parent_frame], unit.parent, columns)
+        taken = above.combine_chunks().take(positions.combine_chunks())
+        found |= {name: taken[name] for name in columns}
+    return found
+
+
+def standing(root: str, places: Sequence[Standing], unit: FrameUnit) -> np.ndarray | None:
+    """Mask of the rows that stand at all of these places; None when there is no place to ask."""
+    mask: np.ndarray | None = None
+    for place in places:
+        steps = read(root, place.address, unit.key, [DROP_STEP])[DROP_STEP]
+        fallen = steps.fill_null(np.iinfo(np.int16).max).to_numpy()
+        stands = fallen > place.member
+        mask = stands if mask is None else mask & stands
+    return mask

@@ -1,0 +1,281 @@
+"""The plan: a list of frozen actions, a pure function of recipe and manifests. `explain` says it, `run` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from manifests.fingerprint import fingerprint
+from manifests.manifest import Receipt
+from pipelines.graph import Node, home
+from pipelines.passes import Item, PassBuilder
+from pipelines.program import Call, Finish, FrameUnit, Home, Settle, Task, Work
+from pipelines.targets import Layout, Target
+from stages.contract import Export, Reduce
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing to do: tasks that may run in any order, after all actions it needs."""
+
+    do: Literal["pass", "settle", "home", "finish"]
+    name: str
+    targets: tuple[Target, ...]
+    """Objects that are complete when the tasks are done and their receipts are there."""
+    needs: tuple[str, ...]
+    tasks: tuple[Task, ...]
+    work: Mapping[str, Work] = field(repr=False)
+    spills: tuple[str, ...] = ()
+    """Addresses of spills that it writes."""
+    drops: tuple[str, ...] = ()
+    """Spills that are not needed once it is done."""
+    steps: tuple[str, ...] = ()
+    total: int = 0
+    """Tasks there would be if nothing had been done before."""
+    exports: tuple[str, ...] = ()
+    """Addresses of exports whose shards it writes."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do, and what is there already."""
+
+    layout: Layout
+    reused: tuple[Target, ...]
+    actions: tuple[Action, ...]
+
+    @property
+    def tasks(self) -> int:
+        """Tasks to run."""
+        return sum(len(a.tasks) for a in self.actions)
+
+
+def make_plan(layout: Layout) -> Plan:
+    """Compare what has to exist with what the store holds."""
+    return _Planner(layout).plan()
+
+
+class _Planner:
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.receipts: dict[str, dict[str, Receipt]] = {}
+        self.levels: dict[tuple[str, int], int] = {}
+        self.maker: dict[str, str] = {}
+        """Step to the action that completes it."""
+        self.feeders: dict[str, list[str]] = {}
+        """Reduce or Export to the passes that read its rows."""
+        self.pending = [t for t in layout.targets if not self._answered(t)]
+        self.open = {s for t in self.pending for s in t.steps}
+        self.actions: list[Action] = []
+
+    def plan(self) -> Plan:
+        """Actions in an order in which each comes after all it needs."""
+        groups: dict[tuple[int, str], list[Item]] = {}
+        for target in self.pending:
+            for index, frame in enumerate(self._read_frames(target)):
+                groups.setdefault((self._level(target, index), frame), []).append(Item(target, index))
+        fed: dict[str, int] = {}
+        for (_, frame), items in sorted(groups.items(), key=lambda pair: pair[0][0]):
+            self._passes(frame, items)
+            for item in items:
+                fed[item.target.tail] = fed.get(item.target.tail, 0) + 1
+                if not item.is_piece and fed[item.target.tail] == len(self._read_frames(item.target)):
+                    self._finish(item.target) if item.target.shape == "export" else self._settle(item.target)
+        reused = tuple(t for t in self.layout.targets if t not in self.pending)
+        return Plan(self.layout, reused, tuple(self.actions))
+
+    def _answered(self, target: Target) -> bool:
+        return self.layout.object(target).answered(self.layout.units[target.frame])
+
+    def _read_frames(self, target: Target) -> list[str]:
+        """Frames over which a target passes: its own for pieces, those of its parents for Reduce and Export."""
+        if target.shape in ("base", "rows", "layer"):
+            return [target.frame]
+        frames = [self.layout.graph[p].frame for p in self.layout.graph[target.tail].step.parents]
+        return frames if len(set(frames)) > 1 else frames[:1]
+
+    def _level(self, target: Target, index: int = 0) -> int:
+        """Which round of passes an item belongs to: one after everything that it reads from outside its pass."""
+        known = self.levels.get((target.tail, index))
+        if known is not None:
+            return known
+        graph = self.layout.graph
+        frames = self._read_frames(target)
+        first = graph[target.steps[0]]
+        parents = [first.step.parents[index]] if len(frames) > 1 else first.step.parents
+        level = max((self._done(g) + 1 for s in target.steps for g in graph[s].step.given.values()), default=0)
+        for parent in parents:
+            holder = self.layout.holder[parent][0]
+            live = holder.shape in ("base", "rows", "layer") and holder.frame == frames[index] and parent in self.open
+            level = max(level, self._level(holder) if live else self._done(parent) + 1)
+        self.levels[target.tail, index] = level
+        return level
+
+    def _done(self, step: str) -> int:
+        """The round after which a step is there; -1 for what is there already."""
+        if step not in self.open:
+            return -1
+        holder = self.layout.holder[step][0]
+        return max(self._level(holder, i) for i in range(len(self._read_frames(holder))))
+
+    def _passes(self, frame: str, items: list[Item]) -> None:
+        """One pass over a frame, or several where two items read different versions of a column."""
+        order = list(self.layout.graph)
+        waiting = sorted(items, key=lambda item: order.index(item.target.steps[0]))
+        while waiting:
+            builder = PassBuilder(self.layout, frame, call_of)
+            left = [item for item in waiting if not builder.takes(item)]
+            self._pass(frame, builder)
+            waiting = left
+
+    def _pass(self, frame: str, builder: PassBuilder) -> None:
+        units = self.layout.frames[frame]
+        tasks, work = builder.tasks(units, self._missing)
+        name = f"pass:{frame}:{len(self.actions)}"
+        pieces = tuple(i.target for i in builder.items if i.is_piece)
+        spills = tuple(spill_of(i.target) for i in builder.items if i.target.shape in ("verdict", "dataset"))
+        steps = tuple(s for i in builder.items for s in i.target.steps)
+        needs = self._needs(builder)
+        exports = tuple(i.target.address for i in builder.items if i.target.shape == "export")
+        self.actions.append(Action("pass", name, pieces, needs, tuple(tasks), work, spills, (), steps, len(units), exports))
+        for item in builder.items:
+            self.maker |= dict.fromkeys(item.target.steps, name)
+            if not item.is_piece:
+                self.feeders.setdefault(item.target.tail, []).append(name)
+
+    def _needs(self, builder: PassBuilder) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for item in builder.items:
+            given = [g for s in item.target.steps for g in self.layout.graph[s].step.given.values()]
+            for step in (*builder.parents(item), *given):
+                if step in self.maker:
+                    found[self.maker[step]] = None
+        return tuple(found)
+
+    def _missing(self, item: Item, unit: FrameUnit) -> bool:
+        """Whether a unit of an item has no receipt yet."""
+        target, several = item.target, len(self._read_frames(item.target)) > 1
+        if target.shape in ("verdict", "dataset"):
+            folder, key = self.layout.store.spill(spill_of(target)), f"{item.index}-{unit.key}"
+        else:
+            folder, key = self.layout.object(target), f"{item.index}-{unit.key}" if several else unit.key
+        if str(folder.path) not in self.receipts:
+            self.receipts[str(folder.path)] = folder.receipts() if folder.path.exists() else {}
+        return key not in self.receipts[str(folder.path)]
+
+    def _settle(self, target: Target) -> None:
+        layout, node = self.layout, self.layout.graph[target.tail]
+        assert isinstance(node.stage, Reduce)
+        verdict = target.shape == "verdict"
+        count = node.stage.partitions(node.params)
+        keys = tuple(f"part-{i:05d}-of-{count:05d}" for i in range(count))
+        frames = [layout.graph[p].frame for p in node.step.parents]
+        frames = frames if len(set(frames)) > 1 else frames[:1]
+        parts = tuple(f"{i}-{u.key}" for i, f in enumerate(frames) for u in layout.frames[f])
+        address = f"{target.address}-verdicts" if verdict else target.address
+        work = Settle(
+            call_of(layout, node), str(layout.store.root), str(layout.recipe.folder), address, spill_of(target), parts,
+            node.stage.emits_of(node.params), verdict,
+        )  # fmt: skip
+        ident = fingerprint([target.address, "settle", layout.units[frames[0]]])
+        folder = layout.store.spill(address) if verdict else layout.store.object(address)
+        have = folder.receipts() if folder.path.exists() else {}
+        tasks = tuple(Task(ident, FrameUnit(k, f"part {i} of {count}"), i) for i, k in enumerate(keys) if k not in have)
+        name = f"settle:{target.tail}"
+        self.actions.append(
+            Action(
+                "settle",
+                name,
+                () if verdict else (target,),
+                tuple(self.feeders[target.tail]),
+                tasks,
+                {ident: work},
+                (address,) if verdict else (),
+                () if verdict else (spill_of(target),),
+                target.steps,
+                count,
+            )
+        )
+        self.maker[target.tail] = name
+        if verdict:
+            self._home(target, node, keys, address)
+
+    def _home(self, target: Target, node: Node, keys: tuple[str, ...], settled: str) -> None:
+        layout = self.layout
+        onto = home(node, layout.graph)
+        writes = {n: t for n, t in node.writes.items() if n != "row"}
+        work = Home(
+            call_of(layout, node, writes), str(layout.store.root), target.address, settled, keys, (layout.standing(onto.name),)
+        )
+        units = layout.frames[onto.frame]
+        ident = fingerprint([target.address, "home", layout.units[onto.frame]])
+        have = layout.object(target).receipts() if layout.object(target).path.exists() else {}
+        tasks = tuple(Task(ident, u, i) for i, u in enumerate(units) if u.key not in have)
+        name = f"home:{target.tail}"
+        self.actions.append(
+            Action(
+                "home",
+                name,
+                (target,),
+                (f"settle:{target.tail}",),
+                tasks,
+                {ident: work},
+                (),
+                (spill_of(target), settled),
+                target.steps,
+                len(units),
+            )
+        )
+        self.maker[target.tail] = name
+
+    def _finish(self, target: Target) -> None:
+        layout, node = self.layout, self.layout.graph[target.tail]
+        assert isinstance(node.stage, Export)
+        units = layout.units[target.frame]
+        keys = tuple(u.key for u in layout.frames[target.frame])
+        work = Finish(call_of(layout, node), str(layout.store.root), str(layout.recipe.folder), target.address, units, keys)
+        ident = fingerprint([target.address, "finish", units])
+        task = Task(ident, FrameUnit(f"dataset-{units}", "dataset"), 0)
+        self.actions.append(
+            Action(
+                "finish",
+                f"finish:{target.tail}",
+                (target,),
+                tuple(self.feeders[target.tail]),
+                (task,),
+                {ident: work},
+                (),
+                (),
+                target.steps,
+                1,
+            )
+        )
+        self.maker[target.tail] = f"finish:{target.tail}"
+
+
+def spill_of(target: Target) -> str:
+    """Address of the emits of a Reduce."""
+    return f"{target.address}-emits"
+
+
+def call_of(layout: Layout, node: Node, writes: Mapping[str, object] | None = None) -> Call:
+    """A node as it is shipped."""
+    given = {k: tuple(_files(layout, s)) for k, s in node.step.given.items()}
+    return Call(
+        step=node.name,
+        stage=node.stage.name,
+        params=node.params.model_dump(mode="json"),
+        reads=node.stage.reads_of(node.params),
+        writes=dict(writes) if writes is not None else node.writes,
+        where=node.where.text if node.where else None,
+        given=given,
+        sample=layout.ids.sample if node.shape == "base" else None,
+        fill=layout.fills.get(node.name),
+    )
+
+
+def _files(layout: Layout, step: str) -> Iterator[str]:
+    target, _ = layout.holder[step]
+    for unit in layout.frames[layout.graph[step].frame]:
+        yield str(layout.object(target).part(unit.key))

@@ -1,0 +1,32 @@
+"""What the store remembers of a recipe: where each step is, on which frame, and how the columns are joined."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.graph import Node
+from pipelines.targets import Layout
+
+
+def recipe_record(layout: Layout) -> dict[str, Any]:
+    """For `recipes/<name>.json`: the catalog reads it to make the views, the next plan to say what changed."""
+    steps = {name: _step(layout, layout.graph[name]) for name in layout.graph if name in layout.holder}
+    return {"name": layout.recipe.name, "file": layout.recipe.file, "steps": steps, "units": dict(layout.units)}
+
+
+def _step(layout: Layout, node: Node) -> dict[str, Any]:
+    target, member = layout.holder[node.name]
+    return {
+        "uses": node.stage.name,
+        "shape": node.shape,
+        "frame": node.frame,
+        "parents": list(node.step.parents),
+        "object": target.address,
+        "member": member,
+        "units": layout.units[node.frame] if node.frame in layout.units else layout.units[target.frame],
+        "columns": {n: {"type": str(c.type), "owner": c.owner} for n, c in node.columns.items() if not c.transient},
+        "stored": list(target.stored),
+        "facts": layout.ids.facts[node.name],
+        "value": layout.ids.value[node.name],
+        "question": layout.ids.question[node.name],
+    }

@@ -1,0 +1,124 @@
+"""The second halves: settle a partition, carry verdicts home, finish an export."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from manifests.manifest import Receipt
+from manifests.shard import PartDraft, TableWriter
+from manifests.spill import by_key, sorted_partition
+from manifests.store import Object
+from pipelines.chain import declared, open_call
+from pipelines.gather import DROP_REASON, DROP_STEP, ENTERED, standing
+from pipelines.guard import StageError
+from pipelines.layer import BOOKKEEPING, reason_counts
+from pipelines.program import Finish, FrameUnit, Home, Settle, Task
+from stages.contract import Export, Reduce
+
+SETTLE_ROWS = 65_536
+"""Rows of a table given to settle, more where one key has more."""
+
+
+def run_settle(work: Settle, task: Task) -> Receipt:
+    """One partition: rows by key, verdicts by row or the rows of a new shard."""
+    started = time.monotonic()
+    opened = open_call(work.call)
+    assert isinstance(opened.stage, Reduce)
+    spills = Path(work.root) / "spills" / work.spill / "parts"
+    table = sorted_partition([spills / f"{key}.spill" for key in work.parts], task.shard, pa.schema(list(work.emits.items())))
+    results = opened.stage.settle(by_key(table, SETTLE_ROWS), opened.params, **opened.extras)
+    writes = {**({"row": pa.int64()} if work.verdict else {}), **work.call.writes}
+    outputs = (declared(opened, writes, out) for out in results)
+    folder = Path(work.root) / ("spills" if work.verdict else "objects") / work.address
+    with PartDraft(folder, task.unit.key) as draft:
+        rows = _write_verdicts(draft, outputs, writes) if work.verdict else _write_dataset(draft, outputs, writes)
+        counts = {"members": [{"in": table.num_rows, "made": rows}]}
+        return Receipt(task.unit.key, task.unit.name, rows, draft.commit(), counts, round(time.monotonic() - started, 3))
+
+
+def _write_verdicts(draft: PartDraft, outputs: Iterator[pa.Table], writes: dict[str, pa.DataType]) -> int:
+    """An uncompressed Arrow file sorted by row: a shard's slice is found by bisection in mapped memory."""
+    table = pa.concat_tables([pa.schema(list(writes.items())).empty_table(), *outputs]).combine_chunks()
+    table = table.take(pa.array(np.argsort(table["row"].to_numpy(), kind="stable")))
+    with pa.ipc.new_file(draft.open(".arrow"), table.schema) as writer:
+        writer.write_table(table)
+    return int(table.num_rows)
+
+
+def _write_dataset(draft: PartDraft, outputs: Iterator[pa.Table], writes: dict[str, pa.DataType]) -> int:
+    """A shard of the new frame: nothing has been dropped from it yet."""
+    writer = TableWriter(draft.open(".parquet"), pa.schema([*writes.items(), *BOOKKEEPING.items()]))
+    for out in outputs:
+        nulls = {name: pa.nulls(out.num_rows, kind) for name, kind in BOOKKEEPING.items()}
+        writer.write(pa.table({**{n: out[n] for n in writes}, **nulls}))
+    writer.close()
+    return writer.rows
+
+
+def run_home(work: Home, task: Task) -> Receipt:
+    """The layer that a verdict adds to one shard: columns where there is a verdict, null elsewhere."""
+    started = time.monotonic()
+    mask = standing(work.root, work.standing, task.unit)
+    assert mask is not None
+    verdicts = _slice_of(work, task.shard)
+    at = (verdicts["row"].to_numpy() & 0xFFFFFFFF).astype(np.int64)
+    _check(work, task.unit, at, mask)
+    index = np.zeros(len(mask), np.int64)
+    known = np.zeros(len(mask), bool)
+    index[at], known[at] = np.arange(len(at)), True
+    place = pa.array(index, mask=~known)
+    columns = {n: verdicts[n].combine_chunks().take(place) for n in work.call.writes if n != DROP_REASON}
+    reasons = pa.nulls(len(mask), pa.string())
+    if DROP_REASON in work.call.writes:
+        reasons = verdicts[DROP_REASON].combine_chunks().take(place)
+    fallen = reasons.is_valid().to_numpy(zero_copy_only=False)
+    steps = np.where(mask, 0, ENTERED).astype(np.int16)
+    columns |= {DROP_STEP: pa.array(steps, mask=mask & ~fallen), DROP_REASON: reasons}
+    table = pa.table(columns)
+    with PartDraft(Path(work.root) / "objects" / work.address, task.unit.key) as draft:
+        writer = TableWriter(draft.open(".parquet"), table.schema)
+        writer.write(table)
+        writer.close()
+        dropped = dict(sorted(reason_counts(reasons.drop_null()).items()))
+        counts = {"members": [{"in": int(mask.sum()), "standing": int(mask.sum() - fallen.sum()), "dropped": dropped}]}
+        return Receipt(task.unit.key, task.unit.name, len(mask), draft.commit(), counts, round(time.monotonic() - started, 3))
+
+
+def _check(work: Home, unit: FrameUnit, at: np.ndarray, mask: np.ndarray) -> None:
+    if len(np.unique(at)) != len(at):
+        raise StageError(f"{work.call.stage}: two verdicts on one row of {unit.name}; settle must judge a row at most once")
+    if len(at) and (at.max() >= len(mask) or not mask[at].all()):
+        raise StageError(f"{work.call.stage}: a verdict on a row of {unit.name} that it was not shown")
+
+
+def _slice_of(work: Home, shard: int) -> pa.Table:
+    address = (work.frame << 56) | (shard << 32)
+    found = []
+    for key in work.partitions:
+        path = Path(work.root) / "spills" / work.settled / "parts" / f"{key}.arrow"
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            rows = table["row"].to_numpy()
+            low, high = np.searchsorted(rows, [address, address + (1 << 32)])
+            found.append(table.slice(low, high - low).take(pa.array(np.arange(high - low))))
+    joined = pa.concat_tables(found)
+    return joined.take(pa.array(np.argsort(joined["row"].to_numpy(), kind="stable")))
+
+
+def run_finish(work: Finish, task: Task) -> Receipt:
+    """Files of the whole dataset, from the summaries of its shards in order."""
+    started = time.monotonic()
+    opened = open_call(work.call)
+    assert isinstance(opened.stage, Export)
+    target = Object(Path(work.root) / "objects" / work.address)
+    receipts = target.receipts()
+    summaries = [{"name": f"parts/{key}", **receipts[key].counts["summary"]} for key in work.keys]
+    with PartDraft(target.path, task.unit.key) as draft:
+        for name, data in sorted(opened.stage.finish(summaries, opened.params).items()):
+            draft.open(f".{name}").write(data)
+        return Receipt(task.unit.key, "dataset", 0, draft.commit(), {}, round(time.monotonic() - started, 3))
