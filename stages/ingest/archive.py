@@ -32,6 +32,7 @@ MARKUP = re.compile(
 )
 """The sniffing rules of the WHATWG MIME standard, section 7.1, somewhat wider, also for two-byte encodings."""
 
+DOCTYPE = re.compile(rb"<!doctype\s+html|<html[\s>]", re.IGNORECASE)
 FOREIGN = (b"%PDF-", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"PK\x03\x04", b"RIFF", b"\x1f\x8b", b"wOFF", b"wOF2", b"\0\0\1\0")
 """First bytes of what servers send as text/html most often, and is none."""
 
@@ -128,4 +129,4 @@ def is_html(content_type: str | None, body: response.Bytes, types: Container[str
     """Whether a body is a page: by its identified or declared type, by its first bytes where that says little."""
     if content_type in types:
         return not bytes(body[:8]).startswith(FOREIGN)
-    return content_type in GENERIC and MARKUP.match(body) is not None
+    return content_type in GENERIC and (MARKUP.match(body) is not None or DOCTYPE.search(body, 0, 1024) is not None)
