@@ -112,8 +112,9 @@ def decode(html: bytes, header_charset: str | None) -> tuple[str, str]:
     for mark, codec in BOMS:
         if html.startswith(mark):
             return html.decode(codec, "replace"), codec
-    if codec := _two_bytes(html):
-        return html.decode(codec, "replace"), codec
+    wide = _two_bytes(html)
+    if wide is not None:
+        return html.decode(wide, "replace"), wide
     if b"\x1b$" in html or b"\x1b(J" in html:
         return _escaped(html)
     try:
@@ -190,7 +191,7 @@ def _sample(html: bytes) -> bytes:
 def _detected(html: bytes) -> str:
     from resiliparse.parse.encoding import detect_encoding
 
-    name = detect_encoding(html, max_len=1 << 18)
+    name = detect_encoding(html, max_len=1 << 18) or "utf-8"
     return codec_of(name.replace("_", "-")) or codec_of(name) or codecs.lookup(name).name
 
 

@@ -218,6 +218,11 @@ def open_file(path: str) -> BinaryIO:
     return cast("BinaryIO", fsspec.open(path, "rb").open())
 
 
+def is_compressed(path: str) -> bool:
+    """Whether the name says that the content is gzip or zstd."""
+    return path.endswith((".gz", ".zst", ".zstd"))
+
+
 def open_content(path: str) -> BinaryIO:
     """The content of an input file: `.gz` and `.zst` are inflated, whatever the number of members."""
     file = open_file(path)

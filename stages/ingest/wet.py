@@ -47,6 +47,8 @@ def _sort(item: Item, unit: Unit, params: Texts, collector: Collector) -> None:
         collector.bad(item)
     elif item.kind != "conversion":
         collector.skip(item.kind)
+    elif not item.fields.get(b"content-type", b"text/plain").startswith(b"text/plain"):
+        collector.skip("non_text")
     elif item.huge:
         collector.bad(Bad(item.offset, "too_large", item.length))
     elif not (text := item.block.decode("utf-8", "replace")).strip():
