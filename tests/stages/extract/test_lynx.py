@@ -43,7 +43,7 @@ def test_empty_pages_get_a_reason_and_the_header_counts_when_the_bytes_are_not_u
 
 def test_a_page_that_takes_too_long_is_dropped_alone(tmp_path: Path) -> None:
     slow = tmp_path / "slow"
-    slow.write_text("#!/bin/sh\nread line\ncase $line in *slow*) sleep 5;; *) echo text;; esac\n")
+    slow.write_text("#!/bin/sh\nread line\ncase $line in *slow*) exec sleep 5;; *) echo text;; esac\n")
     slow.chmod(0o755)
     rows = pages((b"slow\n", None), (b"quick\n", None))
     out = main_text(rows, Lynx(seconds=0.3), model=str(slow))
