@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.contract import BYTES, TEXT, Params, map_stage
-from stages.extract.decoding import decode
+from stages.ingest.charset import decode
 
 
 class Lynx(Params):
@@ -58,7 +58,7 @@ def _render(program: str, html: bytes, charset: str | None, params: Lynx) -> tup
         "-assume_charset=utf-8", "-display_charset=utf-8", "-localhost", "-cfg=/dev/null", "-lss=/dev/null",
     ]  # fmt: skip
     # A declared charset inside the page would win over the option, and the bytes are UTF-8 by now.
-    page = re.sub(r"<meta[^>]*charset[^>]*>", "", decode(html, charset), flags=re.IGNORECASE)
+    page = re.sub(r"<meta[^>]*charset[^>]*>", "", decode(html, charset)[0], flags=re.IGNORECASE)
     environment = {"LANG": "C.UTF-8", "HOME": "/nonexistent", "TERM": "dumb"}
     try:
         done = subprocess.run(

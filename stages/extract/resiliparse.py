@@ -6,7 +6,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.contract import BYTES, TEXT, Params, map_stage
-from stages.extract.decoding import decode
+from stages.ingest.charset import decode
 
 
 class Resiliparse(Params):
@@ -46,7 +46,7 @@ def _extract(html: bytes, charset: str | None, params: Resiliparse) -> tuple[str
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.html import HTMLTree
 
-    tree = HTMLTree.parse(decode(html, charset))
+    tree = HTMLTree.parse(decode(html, charset)[0])
     options = params.model_dump(exclude={"skip"})
     text = extract_plain_text(tree, preserve_formatting=True, skip_elements=list(params.skip), **options).strip()
     title = " ".join((tree.title or "").split())

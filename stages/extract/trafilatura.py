@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.contract import BYTES, TEXT, Params, map_stage
-from stages.extract.decoding import decode
+from stages.ingest.charset import decode
 
 
 class Trafilatura(Params):
@@ -46,7 +46,7 @@ def _extract(html: bytes, charset: str | None, params: Trafilatura) -> str | Non
     from trafilatura.utils import load_html
 
     # Given text, trafilatura tries the parser again on its bytes; a tree is taken as it is. None: nothing to parse.
-    tree = load_html(decode(html, charset))
+    tree = load_html(decode(html, charset)[0])
     if not isinstance(tree, lxml_html.HtmlElement):
         return None
     text = trafilatura.extract(
