@@ -89,6 +89,15 @@ def words(batch: pa.Table, params: Words) -> pa.Table:  # noqa: ARG001 - the con
     return _cut(batch, splitting.plain, "analysis")
 
 
+@map_stage(version=1, reads={"text": TEXT}, writes={"analysis_spacy_like": ANALYSIS}, transient=("analysis_spacy_like",))
+def spacy_like_words(batch: pa.Table, params: Words) -> pa.Table:  # noqa: ARG001 - the contract's signature
+    """Tokens of the spaCy-like splitter: `text` in, the transient column `analysis_spacy_like` out (32 bytes a token)."""
+    from stages import english_exceptions, spacy_like
+
+    tables = (english_exceptions.unit_hashes(), *english_exceptions.exception_table())
+    return _cut(batch, spacy_like.spacy_like, "analysis_spacy_like", *tables)
+
+
 def hashes(tokens: list[str]) -> NDArray[np.uint64]:
     """The exact hashes that the kernels give these tokens: for word lists."""
     seed, prime, mask = 0xCBF29CE484222325, 0x9E3779B97F4A7C15, (1 << 64) - 1

@@ -46,6 +46,15 @@ ICON: Final = 1 << 14
 CURRENCY: Final = 1 << 15
 ALNUM: Final = 1 << 16
 """Alphanumeric by `str.isalnum`."""
+HYPHEN: Final = 1 << 17
+APOSTROPHE: Final = 1 << 18
+RELATION: Final = 1 << 19
+"""One of : < > = / (cut between letters in the spaCy-like mode)."""
+OPERATOR: Final = 1 << 20
+"""One of + - * ^ (cut between digits)."""
+POINTED: Final = 1 << 21
+"""A point after this character is a token of its own."""
+ASCII_DIGIT: Final = 1 << 22
 
 ASCII_MARKS: Final = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 TYPOGRAPHIC_MARKS: Final = "«»‘’“”„´…–—―━∶►、。〈〉《》「」【】！％（），．：；？～・"
@@ -108,6 +117,11 @@ def classes() -> NDArray[np.int32]:
     _mark(table, "§%=", OPENS)
     table[(table & CURRENCY) > 0] |= np.int32(OPENS)
     table[(table & ICON) > 0] |= np.int32(OPENS | CLOSES)
+    table[(table & (LOWER | CLOSES) > 0) & (table & ICON == 0)] |= np.int32(POINTED)
+    table[[0x2014, 0x2013]] &= ~np.int32(POINTED)
+    for chars, bits in (("-–—~", HYPHEN), ("'’", APOSTROPHE), (":<>=/", RELATION), ("+-*^", OPERATOR), ("%²-+|", POINTED)):
+        _mark(table, chars, bits)
+    table[48:58] |= np.int32(ASCII_DIGIT | POINTED)
     return table
 
 

@@ -6,10 +6,12 @@ leaves open (what a word, a symbol and a line is) follow datatrove 0.10's readin
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+from annotated_types import Ge
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -114,3 +116,69 @@ def _quality_rules(values: dict[str, NDArray[Any]], lists: NDArray[Any], params:
         Rule("too_few_letter_words", below(values["gopher_letter_words"], params.min_letter_words)),
         Rule("too_few_stop_words", below(values["gopher_stop_words"], params.min_stop_words) & (lists >= 0)),
     ]
+
+
+class Repetition(Worded):
+    """Parameters of `repetition`: largest shares, null switches a rule off. Every default is from Gopher's table A1."""
+
+    max_dup_paragraphs: float | None = Field(0.3, description="Largest share of paragraphs that stood before.")
+    max_dup_paragraph_chars: float | None = Field(0.2, description="Largest share of characters in such paragraphs.")
+    max_dup_lines: float | None = Field(0.3, description="Largest share of lines that stood before.")
+    max_dup_line_chars: float | None = Field(0.2, description="Largest share of characters in such lines.")
+    top_grams: dict[Annotated[int, Ge(2)], float] = Field(
+        {2: 0.20, 3: 0.18, 4: 0.16}, description="By n: largest share of characters in the most frequent n-gram of words."
+    )
+    dup_grams: dict[Annotated[int, Ge(2)], float] = Field(
+        {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
+        description="By n: largest share of characters in n-grams of words that stood before.",
+    )
+
+
+def _writes_repetition(params: Any) -> dict[str, pa.DataType]:
+    if not params.stats:
+        return {"drop_reason": pa.string()}
+    names = [f"gopher_{name}" for name in ("dup_paragraphs", "dup_paragraph_chars", "dup_lines", "dup_line_chars")]
+    names += [f"gopher_top_{n}_gram" for n in sorted(params.top_grams)]
+    names += [f"gopher_dup_{n}_grams" for n in sorted(params.dup_grams)]
+    return {"drop_reason": pa.string(), **dict.fromkeys(names, pa.float32())}
+
+
+@map_stage(version=1, reads=reads_words, writes=_writes_repetition, derived=PROVIDERS)
+def repetition(batch: pa.Table, params: Repetition) -> pa.Table:
+    """Gopher's repetition rules: `text` and its words in, `drop_reason` out, and with `stats` the shares that decided.
+
+    Reasons, in order: empty, dup_paragraphs, dup_paragraph_chars, dup_lines, dup_line_chars, top_N_gram, dup_N_grams.
+    Paragraphs are cut at blank lines, lines at line feeds; shares of characters are of the whole text; n-grams are of
+    tokens, symbols among them. Source: arXiv 2112.11446, table A1.
+    """
+    from stages.filters import repetition_kernel as kernels
+
+    data, offsets = text_buffers(batch["text"])
+    tokens, starts = token_view(batch[column_of(params.words)])
+    counts = np.zeros((batch.num_rows, len(kernels.PARTS)), np.int64)
+    kernels.part_counts(data, offsets, counts)
+    longest = max([1, *params.top_grams, *params.dup_grams])
+    top, dup = (np.zeros((batch.num_rows, longest + 1), np.int64) for _ in range(2))
+    kernels.gram_chars(tokens, starts, longest, top, dup)
+    n = dict(zip(kernels.PARTS, counts.T, strict=True))
+    values = {
+        "gopher_dup_paragraphs": share(n["dup_paragraphs"], n["paragraphs"]),
+        "gopher_dup_paragraph_chars": share(n["dup_paragraph_chars"], n["chars"]),
+        "gopher_dup_lines": share(n["dup_lines"], n["lines"]),
+        "gopher_dup_line_chars": share(n["dup_line_chars"], n["chars"]),
+    }
+    values |= {f"gopher_top_{size}_gram": share(top[:, size], n["chars"]) for size in params.top_grams}
+    values |= {f"gopher_dup_{size}_grams": share(dup[:, size], n["chars"]) for size in params.dup_grams}
+    rules = [Rule("empty", n["chars"] == 0), *_repetition_rules(values, params)]
+    return with_columns(batch, verdict(rules, languages(batch, params), params.skip), values, _writes_repetition(params))
+
+
+def _repetition_rules(values: dict[str, NDArray[Any]], params: Repetition) -> Iterator[Rule]:
+    """The rules after `empty`, in the order in which they are named."""
+    limits: dict[str, float | None] = {
+        name: getattr(params, f"max_{name}") for name in ("dup_paragraphs", "dup_paragraph_chars", "dup_lines", "dup_line_chars")
+    }
+    limits |= {f"top_{size}_gram": params.top_grams[size] for size in sorted(params.top_grams)}
+    limits |= {f"dup_{size}_grams": params.dup_grams[size] for size in sorted(params.dup_grams)}
+    for reason, limit in limits.items():
+        yield Rule(reason, above(values[f"gopher_{reason}"], limit))
