@@ -80,8 +80,8 @@ def _order(table: pa.Table) -> np.ndarray:
     """By key, then by row where rows are carried, then as they came: slices come in the order of their units."""
     keys = table["key"].to_numpy()
     if "row" not in table.column_names:
-        return np.argsort(keys, kind="stable")
-    return np.lexsort((table["row"].to_numpy(), keys))
+        return np.asarray(np.argsort(keys, kind="stable"))
+    return np.asarray(np.lexsort((table["row"].to_numpy(), keys)))
 
 
 def by_key(table: pa.Table, rows: int) -> Iterator[pa.Table]:

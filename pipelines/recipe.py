@@ -137,7 +137,7 @@ class _Reader:
 
     def __init__(self, file: str, folder: Path, text: str) -> None:
         self.file, self.folder, self.text = file, folder, text
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {"here": str(folder)}
 
     def place(self, node: yaml.Node) -> Place:
         return Place(self.file, node.start_mark.line + 1)
@@ -168,8 +168,8 @@ class _Reader:
         for key, raw in settings.items():
             if key not in values:
                 raise RecipeError(f"{self.file}: --set {key}: the recipe has no parameter '{key}'{hint(key, list(values))}")
-            values[key] = scalar(raw) if not isinstance(values[key], str) else raw
-        return values
+            values[key] = _setting(raw, values[key])
+        return values | {"here": str(self.folder)}
 
     def steps(self, node: yaml.Node) -> Iterator[Step]:
         found = self.mapping(node, "steps")
@@ -252,7 +252,7 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self.value(child) for child in node.value]
         assert isinstance(node, yaml.ScalarNode)
-        plain = node.style is None
+        plain = not node.style  # None or '' by loader
         whole = _REFERENCE.fullmatch(node.value)
         if whole:
             return self.referenced(node, whole)
@@ -268,6 +268,13 @@ class _Reader:
         if key not in self.values:
             raise self.fail(node, f"${{{key}}} is not in 'params'{hint(key, list(self.values))}")
         return self.values[key]
+
+
+def _setting(raw: str, default: Any) -> Any:
+    """The text of --set as the kind of value that the recipe has: a text, a comma-separated list, or a scalar."""
+    if isinstance(default, list):
+        return [scalar(item.strip()) for item in raw.strip("[]").split(",") if item.strip()]
+    return raw if isinstance(default, str) else scalar(raw)
 
 
 def scalar(text: str) -> Any:

@@ -13,9 +13,10 @@ from typing import Any
 
 import orjson
 
-from manifests.manifest import Manifest, Receipt
+from manifests.manifest import Receipt
 from manifests.store import Journal, Object
 from pipelines.executors.contract import WAIT, Executor, Outcome, Stopped, Wait
+from pipelines.graph import ancestors
 from pipelines.plan import Action, Plan
 from pipelines.program import Task, Work
 from pipelines.record import recipe_record
@@ -177,7 +178,10 @@ class Run:
                     f'look at them with `gristmill sql "select * from quarantine"`; '
                     "raise run.max_error_rate in the recipe and run again to go on"
                 )
-        folder.answer(units, parts, {"members": totals, "steps": list(target.steps)})
+        tokens = [p.counts["summary"]["tokens"] for p in parts if "tokens" in p.counts.get("summary", {})]
+        more: dict[str, Any] = {"tokens": sum(tokens)} if tokens else {}
+        seconds = round(sum(p.seconds for p in parts), 3)
+        folder.answer(units, parts, {"members": totals, "steps": list(target.steps), "seconds": seconds, **more})
         return None
 
     def _check_disk(self) -> None:
@@ -201,12 +205,19 @@ class Run:
             self._publish()
         self.layout.store.record("recipes", self.layout.recipe.name, recipe_record(self.layout))
 
+    def _beneath(self, step: str) -> list[str]:
+        """Objects through which a step's rows are read: gc keeps them as long as the name stands."""
+        steps = {step, *ancestors(step, self.layout.graph)}
+        return sorted({self.layout.holder[s][0].address for s in steps})
+
     def _publish(self) -> None:
         for name, step in self.layout.recipe.publish.items():
             if step in self.layout.holder:
                 target, member = self.layout.holder[step]
-                record = {"object": target.address, "member": member, "units": self.layout.units[target.frame],
-                          "recipe": self.layout.recipe.name, "step": step}  # fmt: skip
+                record = {
+                    "object": target.address, "member": member, "units": self.layout.units[target.frame],
+                    "recipe": self.layout.recipe.name, "step": step, "objects": self._beneath(step),
+                }  # fmt: skip
                 self.layout.store.record("refs", name, record)
                 self.say({"event": "published", "name": name, "step": step})
 
@@ -251,8 +262,3 @@ class Events:
 def new_run_id(recipe: str) -> str:
     """Sorted by time, unique on this machine."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}-{os.getpid()}"
-
-
-def manifest_of(layout: Layout, target: Target) -> Manifest | None:
-    """The answer of a target, if complete."""
-    return layout.object(target).manifest(layout.units[target.frame])

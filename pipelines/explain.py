@@ -1,0 +1,78 @@
+"""Say the plan: the same list of actions that `run` does, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.plan import Plan
+from pipelines.targets import Target
+
+
+def describe(plan: Plan) -> list[str]:
+    """A line for each object that is reused or made, with the reason, then the totals."""
+    lines = [f"{plan.layout.recipe.name} -> {plan.layout.store.root}"]
+    previous = plan.layout.store.records("recipes").get(plan.layout.recipe.name, {}).get("steps", {})
+    lines += ["  " + _line(plan, target, previous) for target in plan.layout.targets]
+    if not plan.actions:
+        lines.append("nothing to do")
+    else:
+        passes = sum(1 for a in plan.actions if a.do == "pass")
+        lines.append(f"{plan.tasks} tasks in {len(plan.actions)} actions ({passes} passes over rows)")
+    return lines
+
+
+def _line(plan: Plan, target: Target, previous: dict[str, Any]) -> str:
+    steps = " + ".join(target.steps)
+    if target in plan.reused:
+        head = plan.layout.object(target).head(plan.layout.units[target.frame])
+        return f"reuse  {steps}: {head['rows']:,} rows in {head['parts']:,} parts"
+    actions = [a for a in plan.actions if set(target.steps) & set(a.steps)]
+    tasks = max((len(a.tasks) for a in actions), default=0)
+    total = max((a.total for a in actions), default=0)
+    what = "finish" if tasks < total else "make"
+    fill = [s for s in target.steps if s in plan.layout.fills]
+    known = f"; fill {', '.join(fill)} from what is known" if fill else ""
+    return f"{what:6} {steps}: {tasks:,} of {total:,} parts ({reason(plan, target, previous)}{known})"
+
+
+def reason(plan: Plan, target: Target, previous: dict[str, Any]) -> str:
+    """Why an object has to be made: new, or which fact of which step changed since the last run of this recipe."""
+    ids = plan.layout.ids
+    if plan.layout.object(target).path.exists():
+        return "began before, or has new units"
+    for step in target.steps:
+        before = previous.get(step)
+        if before is None:
+            return f"'{step}' is new"
+        if before["value"] != ids.value[step]:
+            return f"'{step}': {changed(before['facts'], ids.facts[step])}"
+        if before["question"] != ids.question[step]:
+            return f"other rows stand before '{step}'"
+    return "not in the store"
+
+
+def changed(before: dict[str, Any], now: dict[str, Any], path: str = "") -> str:
+    """The first difference between two sets of facts, as `with.min_words: 50 -> 80`."""
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        name = f"{path}.{key}" if path else {"params": "with"}.get(key, key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            return changed(old, new, name)
+        if name.startswith("reads.") or name in ("standing", "units", "given"):
+            return f"what it reads has changed ({name.removeprefix('reads.')})"
+        return f"{name}: {'default' if old is None else old} -> {'default' if new is None else new}"
+    return "the same facts"
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The plan for scripts."""
+    return {
+        "recipe": plan.layout.recipe.name,
+        "reused": [{"object": t.address, "steps": list(t.steps)} for t in plan.reused],
+        "actions": [
+            {"do": a.do, "steps": list(a.steps), "tasks": len(a.tasks), "of": a.total, "needs": list(a.needs)} for a in plan.actions
+        ],
+        "tasks": plan.tasks,
+    }

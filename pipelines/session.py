@@ -1,0 +1,143 @@
+"""One command's view of the world: a recipe, a store, and how to run."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from manifests.store import Store
+from pipelines.executors.contract import Stopped
+from pipelines.graph import build
+from pipelines.plan import Plan, make_plan
+from pipelines.recipe import Recipe, RecipeError, hint, load
+from pipelines.run import Events, Result, Run, new_run_id
+from pipelines.targets import lay_out
+
+PACKAGED = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asked for on the command line."""
+
+    recipe: str
+    store: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    select: Sequence[str] = ()
+    workers: int | None = None
+    limit_units: int | None = None
+    sample: float | None = None
+
+
+def recipe_path(name: str) -> Path:
+    """A recipe file by path, or a packaged one by its bare name."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return path
+    packaged = PACKAGED / f"{name.replace('_', '-')}.yaml"
+    if packaged.exists():
+        return packaged
+    raise RecipeError(f"there is no recipe '{name}': no such file, and not packaged{hint(name, packaged_recipes())}")
+
+
+def packaged_recipes() -> list[str]:
+    """Names of the recipes that come with gristmill."""
+    return sorted(p.stem for p in PACKAGED.glob("*.yaml"))
+
+
+def settings_of(pairs: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE pairs of the command line."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise RecipeError(f"'{pair}' is not KEY=VALUE")
+        found[key] = value
+    return found
+
+
+def planned(wish: Wish) -> Plan:
+    """Load, check and plan; nothing is written but the store's format file."""
+    recipe = load(recipe_path(wish.recipe), wish.settings)
+    if wish.workers is not None:
+        recipe = replace(recipe, run=replace(recipe.run, workers=wish.workers))
+    graph = build(recipe)
+    store = Store.open(wish.store)
+    layout = lay_out(recipe, graph, store, select=wish.select, limit_units=wish.limit_units, sample=wish.sample)
+    return make_plan(layout)
+
+
+def carry_out(plan: Plan, hear: Any) -> Result:
+    """Run a plan on its executor; Ctrl-C once drains, twice stops. `hear` is told every event, and who is at work."""
+    if not plan.actions:
+        run = Run(plan, _Nobody(), lambda _: None, plan.layout.recipe.run.max_error_rate)
+        return run.go()
+    folder = plan.layout.store.run_folder(new_run_id(plan.layout.recipe.name))
+    (folder / "recipe.yaml").write_text(plan.layout.recipe.text, encoding="utf-8")
+    events = Events(folder)
+    executor = _executor(plan.layout.recipe)
+
+    def say(event: dict[str, Any]) -> None:
+        events.write(event)
+        hear(event, executor)
+
+    try:
+        with _interrupts(executor, hear):
+            result = Run(plan, executor, say, plan.layout.recipe.run.max_error_rate).go()
+    finally:
+        executor.close()
+        events.close()
+    record = {"recipe": plan.layout.recipe.name, "code": result.code, "seconds": round(result.seconds, 3), "tasks": result.tasks,
+              "errors": result.errors, "over_limit": result.over_limit, "resource_limited": result.limited}  # fmt: skip
+    (folder / "result.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+    return result
+
+
+class _Nobody:
+    """The executor of a plan without tasks."""
+
+    def map(self, work: Any, tasks: Iterator[Any]) -> Iterator[Any]:
+        del work
+        for task in tasks:
+            raise RuntimeError(f"a plan without actions has the task {task}")
+        return iter(())
+
+    def drain(self) -> None:
+        """Nothing to drain."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def _executor(recipe: Recipe) -> Any:
+    if recipe.run.executor == "local":
+        from pipelines.executors.local import Local
+
+        return Local(recipe.run.workers, recipe.run.memory_per_worker)
+    raise RecipeError(f"{recipe.file}: run.executor is '{recipe.run.executor}'; there is: local")
+
+
+@contextmanager
+def _interrupts(executor: Any, hear: Any) -> Iterator[None]:
+    def on_signal(_number: int, _frame: Any) -> None:
+        try:
+            executor.drain()
+        except Stopped:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            raise
+        hear({"event": "draining"}, executor)
+
+    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.stderr.flush()
