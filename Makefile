@@ -1,0 +1,83 @@
+# make demo: the main job on the packaged sample.   make test: every check.   A fresh machine needs python3 (3.11 or
+# newer), make and a package index.
+.POSIX:
+PYTHON = python3
+VENV = .venv
+MEGATRON = .venv-megatron
+STORE = store
+PIP_FLAGS = --disable-pip-version-check --quiet -c requirements.lock
+PYTEST_FLAGS =
+
+.PHONY: help demo test lint types imports unit test-megatron wheel golden lock clean
+
+help:
+	@echo 'make demo           run the packaged recipe on the packaged sample, and ask the store two questions'
+	@echo 'make test           ruff, mypy, import-linter, pytest'
+	@echo 'make test-megatron  our shards in the hands of megatron-core (an environment of its own)'
+	@echo 'make wheel          build dist/*.whl'
+	@echo 'make golden         write the list of public stage names anew'
+	@echo 'make lock           resolve the newest versions into requirements.lock'
+	@echo 'make clean          remove environments, caches and the demo store'
+
+# An installation is done again only when the project file or the lock has changed.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml requirements.lock
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[dev]'
+	@touch $(VENV)/.installed $@
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/gristmill run quickstart --store $(STORE)
+	@echo; echo 'What did the funnel do?'
+	$(VENV)/bin/gristmill sql --store $(STORE) "$(FUNNEL)"
+	@echo; echo 'Why are these pages gone?'
+	$(VENV)/bin/gristmill sql --store $(STORE) "$(GONE)"
+
+test: lint types imports unit
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(VENV)/bin/mypy
+
+imports: $(VENV)/.installed-dev
+	$(VENV)/bin/lint-imports
+
+unit: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not megatron' $(PYTEST_FLAGS)
+
+# torch first and by itself: pip then takes the build that the machine's index offers, and the rest fits itself to it.
+$(MEGATRON)/.installed: pyproject.toml requirements.lock
+	test -x $(MEGATRON)/bin/python || $(PYTHON) -m venv $(MEGATRON)
+	$(MEGATRON)/bin/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
+	$(MEGATRON)/bin/python -m pip install $(PIP_FLAGS) megatron-core==0.16.1 pytest hypothesis -e .
+	@touch $@
+
+test-megatron: $(MEGATRON)/.installed
+	$(MEGATRON)/bin/python -m pytest -m megatron $(PYTEST_FLAGS)
+
+wheel: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m hatchling build -t wheel
+
+golden: $(VENV)/.installed-dev
+	$(VENV)/bin/python tests/architecture/golden.py
+
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
+	{ sed -n '/^#/p' requirements.lock; .venv-lock/bin/python -m pip freeze --exclude-editable; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf $(VENV) .venv-* build dist store .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find pipelines stages classifiers synthetic manifests tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
