@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from manifests.fingerprint import fingerprint
 from pipelines.graph import Node
 from pipelines.program import Call, Emit, Encode, FrameUnit, FrameView, Inputs, Piece, Program, Task, Work
 from pipelines.targets import Layout, Target
@@ -213,10 +214,5 @@ class PassBuilder:
 
 
 def _named(program: Program) -> Program:
-    from dataclasses import replace
-
-    parts = [
-        program.frame, program.mode, [(p.address, p.write, list(p.inputs.live)) for p in program.pieces],
-        [(e.address, e.frame) for e in program.emits], [e.address for e in program.exports], list(program.loads),
-    ]  # fmt: skip
-    return replace(program, id=fingerprint(parts))
+    """A program is known to workers by its content: another store, knob or model path is another program."""
+    return replace(program, id=hashlib.blake2b(pickle.dumps(program), digest_size=12).hexdigest())

@@ -64,7 +64,7 @@ class OpenProgram:
         found: list[set[str]] = []
         for member in reversed(piece.members):
             found.append(set(after))
-            after |= self.calls[member.step].needs | set(self.calls[member.step].providers)
+            after |= _reads(self.calls[member.step]) | set(self.calls[member.step].providers)
         return found[::-1]
 
 

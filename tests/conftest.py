@@ -1,0 +1,130 @@
+"""What many tests need: an engine that runs a recipe text, in this process or in workers."""
+
+from __future__ import annotations
+
+import hashlib
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from manifests.store import Store
+from pipelines.executors.contract import Outcome, Wait
+from pipelines.graph import build
+from pipelines.perform import perform
+from pipelines.plan import Plan, make_plan
+from pipelines.program import Mark, Task, Work
+from pipelines.recipe import load
+from pipelines.run import Result, Run
+from pipelines.targets import lay_out
+
+SHARED = Path(__file__).parents[1] / ".." / "shared" / "data" / "dev"
+
+
+class Inline:
+    """An executor in this very process; `before` sees each task and may raise."""
+
+    def __init__(self, before: Callable[[Task], None] | None = None) -> None:
+        self.before = before
+        self.tasks = 0
+
+    def map(self, work: Mapping[str, Work], tasks: Iterator[Task | Wait]) -> Iterator[Outcome]:
+        for task in tasks:
+            if isinstance(task, Wait):
+                raise AssertionError("an inline executor never waits")
+            if self.before is not None:
+                self.before(task)
+            self.tasks += 1
+            marks: list[Mark] = []
+            try:
+                receipts = perform(work[task.program], task, marks.append)
+            except Exception as error:
+                yield Outcome(task, {}, error=f"{task.unit.name}: {type(error).__name__}: {error}")
+            else:
+                yield Outcome(task, receipts)
+
+    def drain(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Engine:
+    """Recipes as text, beside their inputs and stages, in one folder with one store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.store = folder, Store(folder / "store")
+        self.last: Plan | None = None
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else textwrap.dedent(content).encode())
+        return path
+
+    def rows(self, name: str, rows: list[dict[str, Any]]) -> Path:
+        return self.write(name, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+    def plan(self, recipe: str, settings: Mapping[str, str] | None = None, **options: Any) -> Plan:
+        path = self.write("recipe.yaml", recipe) if "\n" in recipe else Path(recipe)
+        loaded = load(path, settings)
+        layout = lay_out(loaded, build(loaded), Store.open(self.store.root), **options)
+        self.last = make_plan(layout)
+        return self.last
+
+    def run(self, recipe: str, settings: Mapping[str, str] | None = None, executor: Any = None, **options: Any) -> Result:
+        plan = self.plan(recipe, settings, **options)
+        events: list[dict[str, Any]] = []
+        result = Run(plan, executor or Inline(), events.append, plan.layout.recipe.run.max_error_rate).go()
+        return result
+
+    def head(self, step: str) -> dict[str, Any]:
+        assert self.last is not None
+        target, member = self.last.layout.holder[step]
+        head = self.last.layout.object(target).head(self.last.layout.units[target.frame])
+        return head | {"counts": head["members"][member]}
+
+    def table(self, step: str) -> list[dict[str, Any]]:
+        """All stored rows of the object that holds a step."""
+        import pyarrow.parquet as pq
+
+        assert self.last is not None
+        target, _ = self.last.layout.holder[step]
+        parts = [self.last.layout.object(target).part(u.key) for u in self.last.layout.frames[target.frame]]
+        return [row for part in parts for row in pq.read_table(part).to_pylist()]
+
+    def digests(self) -> dict[str, str]:
+        """Every part in the store by its path: equal means byte-identical results."""
+        found = {}
+        for path in sorted((self.store.root / "objects").glob("*/parts/*")):
+            found[str(path.relative_to(self.store.root))] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return found
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return Engine(tmp_path)
+
+
+@pytest.fixture
+def engines(tmp_path: Path) -> Callable[[str], Engine]:
+    def make(name: str) -> Engine:
+        folder = tmp_path / name
+        folder.mkdir()
+        return Engine(folder)
+
+    return make
+
+
+@pytest.fixture
+def shared() -> Path:
+    if not SHARED.exists():
+        pytest.skip("../shared is absent")
+    return SHARED
+
+
+@pytest.fixture
+def inline() -> type[Inline]:
+    return Inline
