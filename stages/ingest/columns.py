@@ -18,12 +18,8 @@ PLAIN = ("url", "date", "language")
 class Mapped(Params):
     """How foreign columns become ours."""
 
-    columns: dict[str, str] = Field(
-        {}, description="Our names and theirs, nested ones by dotted path: {text: content, id: meta.uuid}."
-    )
-    keep: dict[str, str] = Field(
-        {}, description="Further columns to carry, with their Arrow types: {stars: int64, tags: 'list<string>'}."
-    )
+    columns: dict[str, str] = Field({}, description="Our names and theirs, nested by dotted path: {text: content, id: meta.uuid}.")
+    keep: dict[str, str] = Field({}, description="Further columns and their Arrow types: {stars: int64, tags: 'list<string>'}.")
     source: str = Field("", description="What `source` says of these rows, unless `columns` maps it.")
 
     @field_validator("keep")

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, cast
 
 SAMPLE = 64 << 10
 CHECKSUMS = ("ETag", "etag", "sha256", "md5", "md5Hash", "crc32c", "content_md5")
+HTTP = ("http://", "https://")
 WILD = re.compile(r"[*?\[]")
 
 Stamp = tuple[str, int, int, int]
@@ -155,18 +156,41 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 def witness_of(path: str, size: int) -> str:
     """The sha256 of the first, middle and last 64 KiB of a local file, of all of it up to 192 KiB."""
-    digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (see above)
-        if size <= 3 * SAMPLE:
-            digest.update(file.read(3 * SAMPLE))
-        else:
-            for start in (0, (size - SAMPLE) // 2, size - SAMPLE):
-                file.seek(start)
-                digest.update(file.read(SAMPLE))
+        return _digest(cast("BinaryIO", file), size)
+
+
+def _digest(file: BinaryIO, size: int) -> str:
+    digest = hashlib.sha256()
+    parts = [(0, size)] if size <= 3 * SAMPLE else [(start, SAMPLE) for start in (0, (size - SAMPLE) // 2, size - SAMPLE)]
+    for start, length in parts:
+        file.seek(start)
+        digest.update(_exactly(file, length))
     return "sha256:" + digest.hexdigest()
 
 
+def _behind_http(url: str) -> Iterator[Found]:
+    from stages.ingest.web import WebFile, describe
+
+    if WILD.search(url.partition("?")[0]):
+        raise ValueError(f"no file matches {url!r}: HTTP servers cannot be asked for lists, so name each file")
+    try:
+        found = describe(url)
+    except FileNotFoundError as error:
+        raise ValueError(f"no file matches {url!r}: {error}") from error
+    if found.size is None:
+        raise ValueError(f"{url}: the server does not say how long the file is")
+    witness = found.checksum
+    if not witness:
+        with WebFile(url) as file:
+            witness = _digest(cast("BinaryIO", file), found.size)
+    yield Found(url.partition("?")[0].rsplit("/", 1)[-1], url, found.size, witness)
+
+
 def _remote(pattern: str) -> Iterator[Found]:
+    if pattern.startswith(HTTP):
+        yield from _behind_http(pattern)
+        return
     import fsspec
 
     system, plain = fsspec.core.url_to_fs(pattern)
@@ -183,7 +207,11 @@ def _remote(pattern: str) -> Iterator[Found]:
         info = files[path]
         url = path if "://" in path else system.unstrip_protocol(path)
         size = int(info.get("size") or 0)
-        yield Found(path.removeprefix(root).lstrip("/"), url, size, _stated(info) or _sampled(system, path, size))
+        witness = _stated(info)
+        if not witness:
+            with system.open(path, "rb") as file:
+                witness = _digest(file, size)
+        yield Found(path.removeprefix(root).lstrip("/"), url, size, witness)
 
 
 def _info(system: Any, path: str) -> dict[str, Any]:
@@ -201,18 +229,23 @@ def _stated(info: dict[str, Any]) -> str:
     return ""
 
 
-def _sampled(system: Any, path: str, size: int) -> str:
-    digest = hashlib.sha256()
-    starts = (0,) if size <= 3 * SAMPLE else (0, (size - SAMPLE) // 2, size - SAMPLE)
-    for start in starts:
-        digest.update(system.cat_file(path, start=start, end=min(size, start + SAMPLE * (3 if len(starts) == 1 else 1))))
-    return "sha256:" + digest.hexdigest()
+def _exactly(file: BinaryIO, length: int) -> bytes:
+    """So many bytes from a file that may give fewer at a time; fewer at its end."""
+    parts: list[bytes] = []
+    while length > 0 and (part := file.read(length)):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
 
 
 def open_file(path: str) -> BinaryIO:
     """The raw bytes of an input file, seekable."""
     if not is_remote(path):
         return cast("BinaryIO", Path(path.removeprefix("file://")).open("rb"))
+    if path.startswith(HTTP):
+        from stages.ingest.web import WebFile
+
+        return cast("BinaryIO", WebFile(path))
     import fsspec
 
     return cast("BinaryIO", fsspec.open(path, "rb").open())

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from stages.contract import Chunk, Unit, source
+from stages.contract import Chunk, Unit, knob, source
 from stages.ingest import columns, files
 
 BATCH = 512
@@ -21,10 +21,10 @@ SAVED = ("state.json", "dataset_dict.json")
 class Rows(columns.Mapped):
     """Which dataset and columns."""
 
-    dataset: str = Field(description="A folder written by save_to_disk, a folder of data files, or a name on the hub.")
-    config: str | None = Field(None, description="The dataset's configuration, where it has several.")
-    split: str = Field("train", description="The split.")
-    revision: str | None = Field(None, description="Commit or tag on the hub; without it, whatever is newest at planning.")
+    dataset: str = knob(..., "A folder written by save_to_disk, a folder of data files, or a name on the hub.")
+    config: str | None = knob(None, "The dataset's configuration, where it has several.")
+    split: str = knob("train", "The split.")
+    revision: str | None = knob(None, "Commit or tag on the hub; without it, whatever is newest at planning.")
     unit_rows: int = Field(100_000, ge=1, description="Rows of one unit.")
 
 

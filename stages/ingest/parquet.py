@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ def _units(params: Rows) -> Iterator[Unit]:
         if file.size > 1.5 * params.unit_bytes:
             with files.open_file(file.path) as opened:
                 bounds = _bounds(_opened(opened, file.path).metadata, params.unit_bytes)
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in pairwise(bounds):
             yield Unit(file.name, file.path, file.size, file.witness, start or 0, stop)
 
 
@@ -84,10 +85,8 @@ def _group(opened: pq.ParquetFile, number: int, first: int, tops: list[str], uni
         try:
             batch = next(batches, None)
         except OSError as error:
-            empty = pa.table(
-                [pa.array([], kind) for kind in columns.schema_of(params).values()], names=list(columns.schema_of(params))
-            )
-            yield Chunk(empty, 1, bad=[Bad(first, "row_group", 0, str(error))])
+            kinds = columns.schema_of(params)
+            yield Chunk(pa.schema(list(kinds.items())).empty_table(), 1, bad=[Bad(first, "row_group", 0, str(error))])
             return
         if batch is None:
             return
