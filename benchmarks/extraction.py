@@ -1,0 +1,213 @@
+"""Main-content extraction side by side: word F1, precision, recall and pages per second of a core.
+
+    python benchmarks/extraction.py [--quick] [--data DIR]
+
+Ours, trafilatura (fast), resiliparse and jusText read the same pages, in turns, in one process. F1 is over the pages whose main
+text a person wrote or went over, each judged by weights that never saw its site (benchmarks/models, made by
+train_extractor.py); pages whose site is in no fold's training are judged the same way. Speed is process CPU time over the bytes as they
+came, decoding and metadata included for ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import gold  # noqa: E402
+from stages.extract import main as ours  # noqa: E402
+
+MODELS = Path(__file__).parent / "models"
+RESULTS = Path(__file__).parent / "RESULTS.md"
+BEGIN, END = "<!-- extraction:begin -->", "<!-- extraction:end -->"
+QUICK = 8
+"""In quick mode every n-th page is read."""
+OURS, RULES, TRAFILATURA, RESILIPARSE, JUSTEXT = "gristmill", "gristmill, rules", "trafilatura fast", "resiliparse", "jusText"
+
+Extract = Callable[[gold.Gold], str]
+
+
+@dataclass
+class Row:
+    """What one extractor did on one page."""
+
+    page: gold.Gold
+    scores: tuple[float, float, float]
+    seconds: float
+
+
+@dataclass
+class Result:
+    """What one extractor did on all pages."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        f1, precision, recall = np.mean([row.scores for row in self.rows], axis=0)
+        return float(f1), float(precision), float(recall)
+
+    @property
+    def speed(self) -> float:
+        return len(self.rows) / sum(row.seconds for row in self.rows)
+
+
+def _ours(mode: str) -> Extract:
+    from stages.extract.trees import load
+
+    models = [load(MODELS / f"extractor_fold{k}.npz") for k in range(gold.FOLDS)]
+    params = ours.Main(mode=mode)
+
+    def run(page: gold.Gold) -> str:
+        ours.weights = lambda: models[gold.fold(page.site)]  # type: ignore[assignment]
+        return ours.extract(page.html, None, params).text
+
+    return run
+
+
+def _trafilatura(page: gold.Gold) -> str:
+    import trafilatura
+
+    return trafilatura.extract(page.html.decode("utf-8", "replace"), fast=True) or ""
+
+
+def _resiliparse(page: gold.Gold) -> str:
+    from resiliparse.extract.html2text import extract_plain_text
+
+    return str(extract_plain_text(page.html.decode("utf-8", "replace"), main_content=True, alt_texts=False, links=False))
+
+
+STOPLISTS = {"en": "English", "de": "German", "pl": "Polish", "ru": "Russian", "el": "Greek", "fr": "French", "es": "Spanish"}
+
+
+def _justext(page: gold.Gold) -> str:
+    import justext
+
+    name = STOPLISTS.get(page.language)
+    words = justext.get_stoplist(name) if name else frozenset()
+    limits = {} if name else {"stopwords_low": 0.0, "stopwords_high": 0.0}
+    try:
+        found = justext.justext(page.html.decode("utf-8", "replace"), words, **limits)
+    except Exception:  # lxml refuses a few pages; an extractor that fails has found nothing
+        return ""
+    return "\n".join(part.text for part in found if not part.is_boilerplate)
+
+
+def measure(pages: list[gold.Gold], extractors: dict[str, Extract]) -> dict[str, Result]:
+    """Every extractor on every page, page by page in turn so that a busy machine slows all alike."""
+    results = {name: Result() for name in extractors}
+    for name, extract in extractors.items():
+        extract(pages[0])
+        print(f"warm: {name}", file=sys.stderr)
+    for page in pages:
+        aim = Counter(gold.words(page.text))
+        for name, extract in extractors.items():
+            started = time.process_time()
+            text = extract(page)
+            seconds = time.process_time() - started
+            results[name].rows.append(Row(page, gold.score(Counter(gold.words(text)), aim), seconds))
+    return results
+
+
+def _grouped(results: dict[str, Result], key: Callable[[gold.Gold], str]) -> list[str]:
+    lines = ["| | pages | " + " | ".join(results) + " |", "| --- | ---: |" + " ---: |" * len(results)]
+    groups: dict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(next(iter(results.values())).rows):
+        groups[key(row.page)].append(number)
+    for name, numbers in sorted(groups.items(), key=lambda item: -len(item[1])):
+        means = (np.mean([result.rows[n].scores[0] for n in numbers]) for result in results.values())
+        lines.append(f"| {name} | {len(numbers)} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+    return lines
+
+
+def _slowest(results: dict[str, Result]) -> list[str]:
+    lines = ["| | ms | KB | page |", "| --- | ---: | ---: | --- |"]
+    for name, result in results.items():
+        for row in sorted(result.rows, key=lambda row: -row.seconds)[:2]:
+            lines.append(f"| {name} | {row.seconds * 1e3:.1f} | {len(row.page.html) // 1024} | {row.page.id} |")
+    return lines
+
+
+def _machine() -> str:
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, shared with other work"
+
+
+def section(results: dict[str, Result], *, quick: bool) -> str:
+    """The section of RESULTS.md."""
+    base = results[TRAFILATURA].speed
+    lines = [
+        BEGIN, "## Main-content extraction", "",
+        f"{datetime.date.today().isoformat()}, {_machine()}. {len(results[OURS].rows)} pages"
+        + (f" (every {QUICK}th)" if quick else "") + ", word F1 averaged over pages, ours out of fold by site; CPU time of one process.", "",
+        "| extractor | F1 | precision | recall | pages/s per core | against trafilatura |", "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]  # fmt: skip
+    for name, result in results.items():
+        f1, precision, recall = result.mean
+        lines.append(f"| {name} | {f1:.3f} | {precision:.3f} | {recall:.3f} | {result.speed:.0f} | {result.speed / base:.1f}x |")
+    lines += ["", "F1 by source:", "", *_grouped(results, lambda page: page.source)]
+    lines += ["", "F1 by page type, where the source names one:", ""]
+    lines += [line for line in _grouped(results, lambda page: page.page_type if page.page_type != page.source else "not named")]
+    return "\n".join([*lines, "", "Slowest pages:", "", *_slowest(results), END])
+
+
+def write(text: str) -> None:
+    """Put the section between its markers in RESULTS.md, leaving the rest as it is."""
+    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results\n"
+    if BEGIN in old and END in old:
+        new = old[: old.index(BEGIN)] + text + old[old.index(END) + len(END) :]
+    else:
+        new = old.rstrip("\n") + "\n\n" + text + "\n"
+    RESULTS.write_text(new, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="an eighth of the pages; RESULTS.md is left alone")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "dev")
+    options = parser.parse_args()
+    if not (options.data / "webpages").is_dir():
+        print(f"skipped: no pages at {options.data}/webpages")
+        print(json.dumps({"skipped": True}))
+        return
+    pages = list(gold.pages(options.data, every=QUICK if options.quick else 1))
+    extractors = {
+        OURS: _ours("learned"),
+        RULES: _ours("rules"),
+        TRAFILATURA: _trafilatura,
+        RESILIPARSE: _resiliparse,
+        JUSTEXT: _justext,
+    }
+    results = measure(pages, extractors)
+    text = section(results, quick=options.quick)
+    print(text)
+    if not options.quick:
+        write(text)
+    speed = results[OURS].speed
+    answer = {
+        "f1": results[OURS].mean[0], "f1_trafilatura": results[TRAFILATURA].mean[0],
+        "speed_vs_trafilatura": speed / results[TRAFILATURA].speed, "speed_vs_justext": speed / results[JUSTEXT].speed,
+    }  # fmt: skip
+    print(json.dumps({name: round(value, 4) for name, value in answer.items()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Gristmill's own main-content extractor: the blocks of a page, judged twice by small gradient-boosted trees.
+
+A page is read once by byte kernels (`markup`, `blocks`): no tree is built and nothing recurses, so that time is linear in
+bytes. Each block is described (`features`), given a chance to be main text (`trees`), described again by the chances around it
+(`context`), and kept when its second chance passes the threshold that maximises the page's expected word F1.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from stages.contract import BYTES, TEXT, Params, map_stage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stages.extract.blocks import Page
+    from stages.extract.metadata import Metadata
+    from stages.extract.trees import Model
+
+WEIGHTS = Path(__file__).parent / "models" / "main.npz"
+BOM = "\ufeff"
+
+
+class Main(Params):
+    """How main text is chosen and written."""
+
+    mode: Literal["learned", "rules"] = Field("learned", description="Choose blocks by trained trees, or by plain rules alone.")
+    format: Literal["markdown", "plain"] = Field(
+        "markdown", description="Mark headings (#), ordered lists, pipe tables and code fences, or write the words alone."
+    )
+    formulas: bool = Field(True, description="Write MathML, MathJax, KaTeX and formula images as LaTeX between dollar signs.")
+    max_bytes: int = Field(
+        4_000_000, ge=1_000, description="Bytes of a page that are read: larger pages are dumps of data, and cost seconds each."
+    )
+    max_blocks: int = Field(
+        20_000, ge=1, description="Blocks that the trees judge; pages of more blocks are judged by the rules, which need no table."
+    )
+
+
+@map_stage(
+    version=1,
+    reads={"html": BYTES, "charset": pa.string()},
+    writes={
+        "text": TEXT, "title": pa.string(), "language_declared": pa.string(), "canonical_url": pa.string(),
+        "published": pa.string(), "drop_reason": pa.string(),
+    },
+    optional=("charset",),
+)  # fmt: skip
+def main_text(batch: pa.Table, params: Main) -> pa.Table:
+    """Turn `html` (bytes; `charset` is what the server declared, or null) into `text` and what the page says about itself.
+
+    `language_declared` is the tag of `<html lang>`, `published` ISO 8601. Pages without main text get the reason
+    `no_main_text` and a null text.
+    """
+    charsets = batch["charset"].to_pylist() if "charset" in batch.column_names else [None] * batch.num_rows
+    rows = [extract(html or b"", charset, params) for html, charset in zip(batch["html"].to_pylist(), charsets, strict=True)]
+    about = {
+        name: pa.array([getattr(row.about, name) for row in rows], pa.string())
+        for name in ("title", "language_declared", "canonical_url", "published")
+    }
+    reasons = pa.array([None if row.text else "no_main_text" for row in rows], pa.string())
+    return pa.table({"text": pa.array([row.text or None for row in rows], TEXT), **about, "drop_reason": reasons})
+
+
+class Extracted(NamedTuple):
+    """The main text of one page ("" when there is none) and its metadata."""
+
+    text: str
+    about: Metadata
+
+
+def extract(html: bytes, charset: str | None, params: Main) -> Extracted:
+    """Main text and metadata of one page."""
+    from stages.extract.blocks import read_page
+    from stages.extract.formulas import write_formulas
+    from stages.extract.metadata import read_metadata
+    from stages.extract.render import render
+
+    source = as_utf8(html[: params.max_bytes], charset)
+    page = read_page(write_formulas(source) if params.formulas else source)
+    kept = np.flatnonzero(choose(page, params)) if len(page.blocks) else np.zeros(0, np.int64)
+    text = render(page, kept, markdown=params.format == "markdown")
+    return Extracted(text, read_metadata(source, page.title))
+
+
+def as_utf8(html: bytes, charset: str | None) -> bytes:
+    """The page in UTF-8; bytes that already are come back untouched."""
+    from stages.ingest.charset import decode
+
+    text, codec = decode(html, charset)
+    if codec == "utf-8" and not text.startswith(BOM) and "\ufffd" not in text:
+        return html
+    return text.removeprefix(BOM).encode("utf-8", "replace")
+
+
+def choose(page: Page, params: Main) -> NDArray[np.bool_]:
+    """Which blocks are main text."""
+    from stages.extract import rules
+    from stages.extract.wording import measure_all, title_set
+
+    model = weights()
+    title = title_set(np.frombuffer(page.title, np.uint8))
+    counts, hashes = measure_all(page.text, page.blocks, model.words, title)
+    if params.mode == "rules" or len(page.blocks) > params.max_blocks:
+        return rules.keep(page.blocks, page.nodes, counts)
+    return judge(page, model, counts, hashes)
+
+
+def judge(page: Page, model: Model, counts: NDArray[np.float32], hashes: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Both looks at every block, and the threshold of the page."""
+    from stages.extract.context import surround, threshold
+    from stages.extract.features import describe
+    from stages.extract.trees import chances
+    from stages.extract.wording import W_WORDS
+
+    table = describe(page.blocks, page.nodes, page.classes, model.classes, counts, hashes)
+    first = chances(table, model.first)
+    again = np.hstack([table, surround(first, page.blocks, page.nodes, counts)])
+    second = chances(again, model.second)
+    return second >= threshold(second, counts[:, W_WORDS].copy())
+
+
+@functools.cache
+def weights() -> Model:
+    """The weights that are shipped, read once per process."""
+    from stages.extract.trees import load
+
+    return load(WEIGHTS)

@@ -1,0 +1,110 @@
+"""What a page says about itself: title, canonical address, language and date of publication."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from typing import NamedTuple
+
+HEAD = 1 << 18
+"""Bytes in which meta and link tags are looked for; heads with inlined styles reach 200 KB."""
+LONGEST = 2048
+"""Bytes of a tag or a value that are read: no field is longer in earnest."""
+
+_TAG = re.compile(rb"<(?:meta|link)\s", re.IGNORECASE)
+_ATTRIBUTE = re.compile(rb"""([a-zA-Z][\w:.-]{0,30})\s{0,9}=\s{0,9}(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
+_HTML = re.compile(rb"<html\s", re.IGNORECASE)
+_JSON_DATE = re.compile(rb'"datePublished"\s{0,9}:\s{0,9}"([^"]{4,40})"')
+_TIME = re.compile(rb"<time\s", re.IGNORECASE)
+_DATE = re.compile(
+    r"(?P<year>(?:19|20)\d\d)-?(?P<month>0[1-9]|1[0-2])-?(?P<day>0[1-9]|[12]\d|3[01])(?P<time>[T ]\d\d:\d\d(?::\d\d)?)?"
+)
+_SLASHED = re.compile(r"(?P<year>(?:19|20)\d\d)[/.](?P<month>\d{1,2})[/.](?P<day>\d{1,2})")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
+
+DATES = (
+    "article:published_time", "datepublished", "og:article:published_time", "dc.date.issued", "dcterms.created", "dcterms.date",
+    "dc.date", "dc.date.created", "sailthru.date", "parsely-pub-date", "publishdate", "publish-date", "publish_date", "pubdate",
+    "article.published", "citation_publication_date", "date",
+)  # fmt: skip
+"""Names under which pages give their date, best first; `date` alone often tells when the page was made."""
+
+
+class Metadata(NamedTuple):
+    """Each is None when the page does not say."""
+
+    title: str | None
+    canonical_url: str | None
+    language_declared: str | None
+    published: str | None
+
+
+def _attributes(tag: bytes) -> dict[bytes, bytes]:
+    return {m[1].lower(): m[2] or m[3] or m[4] or b"" for m in _ATTRIBUTE.finditer(tag)}
+
+
+def _clean(value: bytes | None) -> str | None:
+    if not value:
+        return None
+    text = " ".join(unescape(value[:LONGEST].decode("utf-8", "ignore")).replace("\0", "").split())
+    return text or None
+
+
+def _tags(pattern: re.Pattern[bytes], html: bytes) -> Iterator[dict[bytes, bytes]]:
+    """Attributes of the tags that begin as `pattern`; one pass, as each search begins behind the tag before."""
+    at = 0
+    while (match := pattern.search(html, at)) and (at := html.find(b">", match.end()) + 1):
+        yield _attributes(html[match.end() : min(at - 1, match.end() + LONGEST)])
+
+
+def _declared(head: bytes) -> dict[str, bytes]:
+    """Meta names and properties (lower case) and `link:canonical`; the first of each counts."""
+    found: dict[str, bytes] = {}
+    for tag in _tags(_TAG, head):
+        if b"href" in tag:
+            name, value = b"link:" + tag.get(b"rel", b"").lower(), tag[b"href"]
+        else:
+            name = tag.get(b"property") or tag.get(b"name") or tag.get(b"itemprop") or tag.get(b"http-equiv") or b""
+            value = tag.get(b"content", b"")
+        if value.strip():
+            found.setdefault(name.decode("latin-1").lower(), value)
+    return found
+
+
+def date_of(text: str | None) -> str | None:
+    """A date in ISO 8601 (`YYYY-MM-DD` or `YYYY-MM-DDThh:mm[:ss]`, the zone dropped) out of what a page wrote; None if unclear."""
+    if not text:
+        return None
+    match = _DATE.search(text) or _SLASHED.search(text)
+    if match is None:
+        return None
+    parts = match.groupdict()
+    month, day = int(parts["month"]), int(parts["day"])
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return None
+    return f"{parts['year']}-{month:02}-{day:02}" + (parts.get("time") or "").replace(" ", "T")
+
+
+def _published(declared: dict[str, bytes], html: bytes) -> str | None:
+    for name in DATES:
+        if name in declared and (date := date_of(_clean(declared[name]))):
+            return date
+    if match := _JSON_DATE.search(html):
+        return date_of(_clean(match[1]))
+    return next((date for tag in _tags(_TIME, html) if (date := date_of(_clean(tag.get(b"datetime"))))), None)
+
+
+def read_metadata(html: bytes, title: bytes) -> Metadata:
+    """Metadata of UTF-8 bytes; `title` is what stands in `<title>`."""
+    head = html[:HEAD]
+    declared = _declared(head)
+    root = next(_tags(_HTML, head[:8192]), {})
+    language = _clean(root.get(b"lang") or root.get(b"xml:lang") or declared.get("content-language") or declared.get("og:locale"))
+    code = _LANGUAGE.match(language) if language else None
+    return Metadata(
+        title=_clean(title) or _clean(declared.get("og:title")),
+        canonical_url=_clean(declared.get("link:canonical") or declared.get("og:url")),
+        language_declared=code[0].replace("_", "-") if code else None,
+        published=_published(declared, html),
+    )
