@@ -65,6 +65,7 @@ class Run:
     def go(self) -> Result:
         """Run every action whose needs are met; what fails blocks only what needs it."""
         started = time.monotonic()
+        self._drop_orphans()
         with ExitStack() as stack:
             for action in self.plan.actions:
                 self._open(action, stack)
@@ -74,6 +75,13 @@ class Run:
                 self.result.interrupted = True
         self._close(started)
         return self.result
+
+    def _drop_orphans(self) -> None:
+        """Spills of answered Reduces: a run was killed between its manifest and the removal."""
+        for target in self.plan.reused:
+            if target.shape in ("verdict", "dataset"):
+                for suffix in ("emits", "verdicts"):
+                    self.layout.store.drop_spill(f"{target.address}-{suffix}")
 
     def _open(self, action: Action, stack: ExitStack) -> None:
         """Take the lock of everything the action writes, and write down what is asked."""
