@@ -30,7 +30,9 @@ class Lines(Params):
     min_words: int = Field(3, ge=0, description="Fewest words between white space that a line needs.")
     max_word_chars: int = Field(1000, ge=-1, description="A line with a longer word goes; -1 switches the rule off.")
     end_marks: str = Field(END_MARKS, description="Characters that may end a line; empty switches the rule off.")
-    any_script: bool = Field(True, description="Also accept the sentence terminals of all scripts as end marks.")
+    any_script: bool = Field(
+        True, description="Also accept sentence terminals of all scripts, and count characters of scripts without spaces as words."
+    )
     citations: bool = Field(True, description="Remove citation marks: [1], [], [edit], [citation needed].")
     scripts: tuple[str, ...] = Field(("javascript",), description="A line with one of these phrases goes.")
     policy: tuple[str, ...] = Field(POLICY, description="A line with one of these phrases goes.")
@@ -90,20 +92,21 @@ def page(batch: pa.Table, params: Page) -> pa.Table:
     """C4's rules for whole pages, after `lines`: `text` and its words in, `drop_reason` out.
 
     Reasons, in order: placeholder, curly_bracket, too_few_sentences. A sentence begins with every line and after every
-    token that is one sentence terminal, once a token follows that is no punctuation.
+    token that is one sentence terminal, once a token follows that is no punctuation (with plain words: after white space).
     """
     from stages.filters import line_kernels as kernels
+    from stages.splitting import AFTER_SPACE
 
     data, offsets = text_buffers(batch["text"])
     tokens, starts = token_view(batch[column_of(params.words)])
     found, brackets, sentences = (np.zeros(batch.num_rows, np.int64) for _ in range(3))
     kernels.phrase_rows(data, offsets, *compiled({1: params.placeholder}), found)
     kernels.byte_rows(data, offsets, ord("{"), brackets)
-    kernels.sentence_counts(tokens, starts, sentences)
+    kernels.sentence_counts(tokens, starts, AFTER_SPACE if params.words == "plain" else 0, sentences)
     rules = [
         Rule("placeholder", found > 0),
         Rule("curly_bracket", (brackets > 0) & params.curly_bracket),
         Rule("too_few_sentences", below(sentences, params.min_sentences)),
     ]
-    reasons = verdict(rules, languages(batch, params), params.skip)
+    reasons = verdict(rules, languages(batch, params), params)
     return with_columns(batch, reasons, {"c4_sentences": sentences}, _writes_page(params))

@@ -68,4 +68,4 @@ def quality(batch: pa.Table, params: Quality) -> pa.Table:
         Rule("dup_line_chars", above(values["fineweb_dup_line_chars"], params.max_dup_line_chars)),
         Rule("list_like", above(values["fineweb_line_feeds"], params.max_line_feeds)),
     ]
-    return with_columns(batch, verdict(rules, languages(batch, params), params.skip), values, _writes(params))
+    return with_columns(batch, verdict(rules, languages(batch, params), params), values, _writes(params))

@@ -24,6 +24,9 @@ Words = dict[str, tuple[str, ...]]
 STOP_WORDS: Words = {"en": ("the", "be", "to", "of", "and", "that", "have", "with")}
 NOT_ASKED: Words = {"mean_word_too_short": SPACELESS, "mean_word_too_long": SPACELESS}
 
+SHORT_GRAMS: Words = {f"dup_{n}_grams": SPACELESS for n in range(5, 10)}
+"""Five to nine characters are two to four words there, and prose repeats such phrases."""
+
 
 class Quality(Worded):
     """Parameters of `quality`. A limit of null switches its rule off; every default is that of Gopher, section A1.1."""
@@ -37,6 +40,9 @@ class Quality(Worded):
     max_bullet_lines: float | None = Field(0.9, description="Largest share of lines that begin with a bullet or hyphen.")
     max_ellipsis_lines: float | None = Field(0.3, description="Largest share of lines that end in an ellipsis.")
     min_letter_words: float | None = Field(0.8, description="Smallest share of words with a letter in them.")
+    symbols_count: bool | None = Field(
+        None, description="Symbols count as words in shares per word; null: with spacy_like words, as in datatrove, and else not."
+    )
     min_stop_words: int | None = Field(2, description="Fewest different stop words.")
     stop_words: Words = Field(
         STOP_WORDS,
@@ -59,6 +65,11 @@ def _writes_quality(params: Any) -> dict[str, pa.DataType]:
     return {"drop_reason": pa.string(), **(QUALITY_STATS if params.stats else {})}
 
 
+def _symbols_count(params: Quality) -> bool:
+    """Counting commas as words without a letter costs a fifth of English and most Polish and Russian news: parity alone."""
+    return params.words == "spacy_like" if params.symbols_count is None else params.symbols_count
+
+
 def _stop_lists(words: dict[str, tuple[str, ...]], spoken: pa.Array) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Hashes of all lists, where each list begins, and the list of every row (-1: none)."""
     if any(len(set(listed)) > 63 for listed in words.values()):
@@ -77,8 +88,9 @@ def quality(batch: pa.Table, params: Quality) -> pa.Table:
 
     Reasons, in order: too_few_words, too_many_words, mean_word_too_short, mean_word_too_long, too_many_hashes,
     too_many_ellipses, too_many_bullet_lines, too_many_ellipsis_lines, too_few_letter_words, too_few_stop_words.
-    Words are tokens including symbols, except for the first four rules. Stop words are asked of English alone unless
-    lists are given; mean word length is not asked of languages written without spaces. Source: arXiv 2112.11446, A1.1.
+    Words are tokens that are more than symbols; from the fifth rule on `symbols_count` decides. Stop words are asked of
+    English alone unless lists are given; mean word length is not asked of languages written without spaces.
+    Source: arXiv 2112.11446, A1.1.
     """
     from stages.filters import quality_kernel
 
@@ -89,17 +101,18 @@ def quality(batch: pa.Table, params: Quality) -> pa.Table:
     stops, ranges, lists = _stop_lists(params.stop_words, spoken)
     quality_kernel.quality_counts(data, offsets, tokens, starts, stops, ranges, lists, counts)
     n = dict(zip(quality_kernel.COUNTS, counts.T, strict=True))
+    whole = n["words"] if _symbols_count(params) else n["solid_words"]
     values = {
         "gopher_words": n["solid_words"],
         "gopher_mean_word": share(n["solid_chars"], n["solid_words"]),
-        "gopher_hashes": share(n["hashes"], n["words"]),
-        "gopher_ellipses": share(n["ellipses"], n["words"]),
+        "gopher_hashes": share(n["hashes"], whole),
+        "gopher_ellipses": share(n["ellipses"], whole),
         "gopher_bullet_lines": share(n["bullet_lines"], n["lines"]),
         "gopher_ellipsis_lines": share(n["ellipsis_lines"], n["lines"]),
-        "gopher_letter_words": share(n["letter_words"], n["words"]),
+        "gopher_letter_words": share(n["letter_words"], whole),
         "gopher_stop_words": n["stop_words"],
     }
-    return with_columns(batch, verdict(_quality_rules(values, lists, params), spoken, params.skip), values, _writes_quality(params))
+    return with_columns(batch, verdict(_quality_rules(values, lists, params), spoken, params), values, _writes_quality(params))
 
 
 def _quality_rules(values: dict[str, NDArray[Any]], lists: NDArray[Any], params: Quality) -> list[Rule]:
@@ -132,6 +145,7 @@ class Repetition(Worded):
         {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
         description="By n: largest share of characters in n-grams of words that stood before.",
     )
+    skip: Words = Field(SHORT_GRAMS, description="Reason to languages in which the rule is not asked; '*' switches it off.")
 
 
 def _writes_repetition(params: Any) -> dict[str, pa.DataType]:
@@ -170,7 +184,7 @@ def repetition(batch: pa.Table, params: Repetition) -> pa.Table:
     values |= {f"gopher_top_{size}_gram": share(top[:, size], n["chars"]) for size in params.top_grams}
     values |= {f"gopher_dup_{size}_grams": share(dup[:, size], n["chars"]) for size in params.dup_grams}
     rules = [Rule("empty", n["chars"] == 0), *_repetition_rules(values, params)]
-    return with_columns(batch, verdict(rules, languages(batch, params), params.skip), values, _writes_repetition(params))
+    return with_columns(batch, verdict(rules, languages(batch, params), params), values, _writes_repetition(params))
 
 
 def _repetition_rules(values: dict[str, NDArray[Any]], params: Repetition) -> Iterator[Rule]:

@@ -73,11 +73,21 @@ def fineweb_counts(data: Any, offsets: Any, short: int, marks: Any, terminals: b
 
 
 @inlined
-def word_sizes(data: Any, a: int, b: int) -> tuple[int, int]:
-    """Number of words between white space, and characters of the longest."""
+def is_lone(data: Any, i: int, table: Any) -> bool:
+    """Whether a three-byte character is of a script written without spaces."""
+    code = (int(data[i]) & 0x0F) << 12 | (int(data[i + 1]) & 0x3F) << 6 | (int(data[i + 2]) & 0x3F)
+    return (int(table[code]) & ch.LONE) != 0
+
+
+@inlined
+def word_sizes(data: Any, a: int, b: int, lone: bool, table: Any) -> tuple[int, int]:
+    """Words between white space, and characters of the longest; if `lone`, characters of scripts without spaces are words."""
     count, longest, now, i = 0, 0, 0, a
     while i < b:
         size = space_at(data, i, b) if data[i] <= 0x20 or data[i] >= 0xC2 else 0
+        if lone and size == 0 and 0xE0 <= data[i] < 0xF0 and is_lone(data, i, table):
+            count += 1
+            now, size = 0, 3
         if size == 0:
             count += now == 0
             now += (data[i] & 0xC0) != 0x80
@@ -187,7 +197,7 @@ def clean_lines(
                         break
                 i += 1
             left, right = trimmed(data, a, i)
-            words, longest = word_sizes(data, left, right)
+            words, longest = word_sizes(data, left, right, terminals, table)
             b = copy_line(data, left, right, citations, out, at)
             wrong = fault(out, at, b, words, longest, limits, marks, terminals, table, heads, phrases, ends, groups)
             counts[r, 0] += 1
@@ -204,13 +214,16 @@ def clean_lines(
 
 
 @kernel
-def sentence_counts(tokens: Any, starts: Any, out: Any) -> None:
-    """Sentences of every document: a new line begins one, and so does a token that is no punctuation after an end mark."""
+def sentence_counts(tokens: Any, starts: Any, gap: int, out: Any) -> None:
+    """Sentences of every document: a new line begins one, and so does a token that is no punctuation after an end mark.
+
+    Where `gap` is AFTER_SPACE, the latter only after white space: the plain splitter cuts points out of `example.org`.
+    """
     for r in range(starts.shape[0] - 1):
         count, ended = 0, True
         for t in range(starts[r], starts[r + 1]):
             flags = np.int64(tokens[t, 1] >> _FLAGS)
-            if flags & AFTER_LINE or (ended and flags & (ALL_PUNCT | STOP) == 0):
+            if flags & AFTER_LINE or (ended and flags & gap == gap and flags & (ALL_PUNCT | STOP) == 0):
                 count += 1
                 ended = False
             if flags & STOP:

@@ -73,9 +73,10 @@ def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.divide(part, whole, out=np.zeros(len(part)), where=whole != 0))
 
 
-def verdict(rules: Sequence[Rule], spoken: pa.Array, skip: Mapping[str, Sequence[str]]) -> pa.Array:
+def verdict(rules: Sequence[Rule], spoken: pa.Array, params: Judged) -> pa.Array:
     """The first reason that holds for each row, in the order of the rules; null means keep."""
-    unknown = set(skip) - {rule.reason for rule in rules}
+    skip = params.skip
+    unknown = set(skip) - set(type(params).model_fields["skip"].default) - {rule.reason for rule in rules}
     if unknown:
         raise ValueError(f"skip names {sorted(unknown)}, but the reasons here are {[rule.reason for rule in rules]}")
     found = np.full(len(spoken), -1)
