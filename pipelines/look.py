@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import datetime
+import datetime as dt
 import difflib
 import io
 import os
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from manifests.catalog import Catalog, CatalogError
+from manifests.catalog import Catalog, CatalogError, plainly
 from manifests.step_views import AT, UNIT, Step, literal, quoted
 from manifests.store import Store
 from manifests.store_views import NAMES
@@ -49,13 +49,13 @@ def sql(
 
     CatalogError when the query cannot be answered or the file cannot be written.
     """
-    result = Catalog(store).run(query)
-    if parquet is not None:
-        rows = _to_parquet(result, parquet)
-        return orjson.dumps({"file": str(parquet), "rows": rows}).decode() if as_json else f"{parquet}: {rows} rows"
-    if as_json:
-        return _json(result)
-    return _csv(result) if as_csv else _table(result)
+    catalog = Catalog(store)
+    with plainly():
+        if parquet is not None:
+            rows = _to_parquet(catalog.relation(query), parquet)
+            return orjson.dumps({"file": str(parquet), "rows": rows}).decode() if as_json else f"{parquet}: {rows} rows"
+        result = catalog.run(query)
+        return _json(result) if as_json else _csv(result) if as_csv else _table(result)
 
 
 def _columns(result: duckdb.DuckDBPyConnection) -> tuple[list[str], list[str]]:
@@ -63,11 +63,13 @@ def _columns(result: duckdb.DuckDBPyConnection) -> tuple[list[str], list[str]]:
     return [str(d[0]) for d in described], [str(d[1]) for d in described]
 
 
-def _to_parquet(result: duckdb.DuckDBPyConnection, path: Path) -> int:
+def _to_parquet(relation: duckdb.DuckDBPyRelation | None, path: Path) -> int:
     """Stream into a draft and rename it: the file is whole or absent."""
     import pyarrow.parquet as pq
 
-    reader = result.to_arrow_reader(65_536)
+    if relation is None:
+        raise CatalogError("the last statement has no result to write")
+    reader: Any = relation.to_arrow_reader(65_536)
     draft, rows = path.with_name(f".{path.name}.{os.getpid()}"), 0
     try:
         with pq.ParquetWriter(draft, reader.schema, compression="zstd") as writer:
@@ -114,7 +116,7 @@ def _cell(value: Any, missing: str | None = "null") -> str | None:
         return missing
     if isinstance(value, dict | list | tuple):
         return orjson.dumps(value, default=_said, option=orjson.OPT_NON_STR_KEYS).decode()
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+    if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -142,17 +144,14 @@ def _layout(names: list[str], right: list[bool], rows: list[list[str]]) -> str:
         widths = [min(limit, max(map(cell_len, column))) for column in zip(names, *rows, strict=True)]
         if sum(widths) + 2 * len(widths) <= room:
             lines = [names, ["-" * w for w in widths], *rows]
-            return "\n".join(
-                "  ".join(_fit(c, w, r) for c, w, r in zip(line, widths, right, strict=True)).rstrip() for line in lines
-            )
-    longest = max(map(cell_len, names))
-    blocks = [
-        "\n".join(f"{n:>{longest}}  {_fit(v, max(room - longest - 2, 24))}" for n, v in zip(names, r, strict=True)) for r in rows
-    ]
-    return "\n\n".join(block.rstrip() for block in blocks) or "  ".join(names)
+            cells = ([_fit(c, w, right=r) for c, w, r in zip(line, widths, right, strict=True)] for line in lines)
+            return "\n".join("  ".join(line).rstrip() for line in cells)
+    wide = max(map(cell_len, names))
+    blocks = [[f"{n:>{wide}}  {_fit(v, max(room - wide - 2, 24)).rstrip()}" for n, v in zip(names, r, strict=True)] for r in rows]
+    return "\n\n".join("\n".join(block) for block in blocks) or "  ".join(names)
 
 
-def _fit(text: str, width: int, right: bool = False) -> str:
+def _fit(text: str, width: int, *, right: bool = False) -> str:
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(text) > width:
@@ -178,23 +177,19 @@ def shell(
                 typed = ""
                 say("")
                 continue
-            if not typed and line.strip().startswith("."):
-                if line.split()[0] in (".quit", ".exit"):
-                    return
-                _answer(catalog, say, line.strip())
-                continue
-            typed = f"{typed}\n{line}" if typed else line
-            if typed.rstrip().endswith(";"):
+            typed = f"{typed}\n{line}".strip()
+            if typed in (".quit", ".exit"):
+                return
+            if typed.startswith(".") or typed.endswith(";"):
                 _answer(catalog, say, typed)
-                typed = ""
-            elif not typed.strip():
                 typed = ""
 
 
 def _answer(catalog: Catalog, say: Callable[[str], object], line: str) -> None:
     started = time.monotonic()
     try:
-        say(_command(catalog, line) if line.startswith(".") else _table(catalog.run(line)))
+        with plainly():
+            say(_command(catalog, line) if line.startswith(".") else _table(catalog.run(line)))
         if not line.startswith("."):
             say(f"{time.monotonic() - started:.2f} s")
     except CatalogError as error:
@@ -246,7 +241,9 @@ def peek(
 
     Only the parts that hold these documents are read. `before` sets the text of the parent step beside.
     """
-    return _Peek(Catalog(store, recipes=[recipe_name]), step, dropped, width or _room()).show(n, offset, seed, before=before)
+    width = width or min(shutil.get_terminal_size((100, 24)).columns, 160)
+    with plainly():
+        return _Peek(Catalog(store, recipes=[recipe_name]), step, dropped, width).show(n, offset, seed, before=before)
 
 
 class _Peek:
@@ -345,34 +342,25 @@ class _Peek:
         return None
 
     def _page(self, row: dict[str, Any], place: str, older: dict[str, str | None]) -> str:
-        known = {
-            n: v for n, v in row.items() if n not in (UNIT, AT, "text", "drop_reason", "url", "id", "origin") and v is not None
-        }
-        small = {n: v for n, v in known.items() if not self.step.types[n].startswith(("large_", "struct", "list", "binary"))}
-        facts = "  ".join(f"{n}={_fit(' '.join(str(_cell(v)).split()), 48).strip()}" for n, v in small.items())
-        origin = row.get("origin") or {}
+        apart = {UNIT, AT, "text", "drop_reason", "url", "id", "origin"}
+        small = [n for n in row if n not in apart and not self.step.types[n].startswith(("large_", "struct", "list", "binary"))]
+        facts = [f"{n}={_fit(' '.join(str(_cell(row[n])).split()), 48).strip()}" for n in small if row[n] is not None]
         lines = [f"── {place} ── {row.get('url') or ''}".rstrip(), f"id {row.get('id')}"]
         lines += [f"dropped: {row['drop_reason']}"] if self.dropped else []
-        lines += shorten(facts, self.width, 4)
-        text, parent = row.get("text"), _parent(str(row.get("id")))
+        lines += shorten("  ".join(facts), self.width, 4)
+        text, parent, origin = row.get("text"), _parent(str(row.get("id"))), row.get("origin")
         if parent in older:
-            return "\n".join([*lines, "", *_beside(older[parent], text, self.width)])
-        if "text" in self.step.columns:
-            place = f"{origin['unit']}:{origin['offset']}" if origin else "its origin"
-            lines += [
-                "",
-                *(shorten(text, self.width, LINES) if text is not None else [f"(text is not stored here; its bytes: {place})"]),
-            ]
+            lines += ["", *_beside(older[parent], text, self.width)]
+        elif text is not None:
+            lines += ["", *shorten(text, self.width, LINES)]
+        elif "text" in self.step.columns:
+            lines.append("(text is not stored here" + (f"; its bytes: {origin['unit']}:{origin['offset']})" if origin else ")"))
         return "\n".join(lines)
 
 
 def _parent(document: str) -> str:
     """Id of the row that a child was cut from."""
     return document.rsplit("#", 1)[0]
-
-
-def _room() -> int:
-    return min(shutil.get_terminal_size((100, 24)).columns, 160)
 
 
 def shorten(text: str, width: int, lines: int) -> list[str]:

@@ -37,7 +37,7 @@ class Progress:
             self.line("stopping: the tasks at work are finished first; Ctrl-C again stops at once")
         elif kind == "failed":
             self.line(f"failed: {event['error']}")
-        elif kind == "part":
+        elif kind == "task":
             self.done += 1
             self.rows += event["rows"]
             self.tell(executor)
@@ -53,7 +53,7 @@ class Progress:
         rest = seconds / self.done * (total - self.done)
         slow = max(executor.at_work(), key=lambda w: w[2], default=None) if hasattr(executor, "at_work") else None
         where = f", slowest {slow[0]} {slow[2]:.0f} s" if slow and slow[2] > 20 else ""
-        text = f"{self.done:,}/{total:,} parts, {self.rows:,} rows, {self.rows / seconds:,.0f} rows/s, ETA {clock(rest)}{where}"
+        text = f"{self.done:,}/{total:,} tasks, {self.rows:,} rows, {self.rows / seconds:,.0f} rows/s, ETA {clock(rest)}{where}"
         if self.terminal:
             width = os.get_terminal_size(self.out.fileno()).columns
             self.out.write(f"\r\x1b[2K{text[: width - 1]}")

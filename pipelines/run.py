@@ -146,6 +146,8 @@ class Run:
             self._journals[address].append(receipt)
             self.say({"event": "part", "action": action.name, "address": address, "unit": receipt.name, "rows": receipt.rows,
                       "bytes": receipt.size, "seconds": receipt.seconds, "limited": list(outcome.limited)})  # fmt: skip
+        rows = max((r.rows for r in outcome.receipts.values()), default=0)
+        self.say({"event": "task", "action": action.name, "unit": outcome.task.unit.name, "rows": rows})
         self._left[action.name] -= 1
         if self._left[action.name] == 0 and action.name not in self._hurt:
             self._complete(action)
