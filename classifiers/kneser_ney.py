@@ -1,0 +1,112 @@
+"""Train an n-gram model with interpolated modified Kneser-Ney smoothing, written as ARPA text that KenLM reads.
+
+Chen and Goodman, "An Empirical Study of Smoothing Techniques for Language Modeling" (1998), with the counts and the
+unigram's uniform floor of KenLM's lmplz (Heafield et al., ACL 2013). One process, all n-grams in memory: some 60 bytes
+for each distinct n-gram, so corpora of up to about a hundred million tokens; beyond that, use lmplz itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TextIO
+
+BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
+
+Gram = tuple[str, ...]
+FALLBACK = (0.5, 1.0, 1.5)
+"""Discounts where a corpus is too small to estimate them (lmplz --discount_fallback)."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """For each order (from one) log10 probabilities, and log10 back-off weights of contexts."""
+
+    probabilities: list[dict[Gram, float]]
+    backoffs: dict[Gram, float]
+
+
+def train(sentences: Iterable[list[str]], order: int = 5) -> Model:
+    """Estimate a model of `order` from sentences of tokens; ValueError when there is none."""
+    counts = adjusted(counted(sentences, order))
+    if not counts[0]:
+        raise ValueError("no sentence to train on")
+    discounts = [discounts_of(level.values()) for level in counts]
+    backoffs: dict[Gram, float] = {}
+    below: dict[Gram, float] = {}
+    levels = []
+    for level, (d1, d2, d3) in zip(counts, discounts, strict=True):
+        totals, kinds = contexts(level)
+        gamma = {context: (d1 * ones + d2 * twos + d3 * more) / totals[context] for context, (ones, twos, more) in kinds.items()}
+        current = {
+            gram: max(count - (d1, d2, d3)[min(count, 3) - 1], 0.0) / totals[gram[:-1]]
+            + gamma[gram[:-1]] * (below[gram[1:]] if below else 1.0 / (len(counts[0]) + 1))
+            for gram, count in level.items()
+        }
+        if not below:
+            current[(UNKNOWN,)] = gamma[()] / (len(counts[0]) + 1)
+        backoffs |= {context: value for context, value in gamma.items() if context}
+        levels.append(current)
+        below = current
+    return Model(levels, backoffs)
+
+
+def counted(sentences: Iterable[list[str]], order: int) -> list[Counter[Gram]]:
+    """Plain counts of the n-grams of every order; n-grams end inside the sentence and begin at its begin at the earliest."""
+    counts: list[Counter[Gram]] = [Counter() for _ in range(order)]
+    for words in sentences:
+        padded = (BEGIN, *words, END)
+        for n in range(1, order + 1):
+            counts[n - 1].update(padded[at : at + n] for at in range(len(padded) - n + 1))
+    del counts[0][(BEGIN,)]
+    # Short sentences only: the highest orders are empty, and KenLM reads no empty section.
+    return [level for level in counts if level] or counts[:1]
+
+
+def adjusted(counts: list[Counter[Gram]]) -> list[dict[Gram, int]]:
+    """Kneser-Ney counts: below the highest order, how many different words precede; plain where the begin mark does."""
+    result: list[dict[Gram, int]] = [dict(counts[-1])]
+    for level, above in zip(reversed(counts[:-1]), reversed(counts[1:]), strict=True):
+        preceding = Counter(gram[1:] for gram in above)
+        result.append({gram: count if gram[0] == BEGIN else preceding[gram] for gram, count in level.items()})
+    return result[::-1]
+
+
+def discounts_of(counts: Iterable[int]) -> tuple[float, float, float]:
+    """Discounts for counts of one, two, and three or more (Chen and Goodman's equation 26)."""
+    n = Counter(count for count in counts if count <= 4)
+    if not all(n[k] for k in (1, 2, 3, 4)):
+        return FALLBACK
+    y = n[1] / (n[1] + 2 * n[2])
+    found = tuple(k - (k + 1) * y * n[k + 1] / n[k] for k in (1, 2, 3))
+    return (found[0], found[1], found[2]) if all(0 < d <= k for k, d in enumerate(found, 1)) else FALLBACK
+
+
+def contexts(level: dict[Gram, int]) -> tuple[Counter[Gram], dict[Gram, list[int]]]:
+    """For each context the sum of its counts, and how many words follow once, twice, and more often."""
+    totals: Counter[Gram] = Counter()
+    kinds: dict[Gram, list[int]] = {}
+    for gram, count in level.items():
+        context = gram[:-1]
+        totals[context] += count
+        kinds.setdefault(context, [0, 0, 0])[min(count, 3) - 1] += 1
+    return totals, kinds
+
+
+def write_arpa(model: Model, out: TextIO) -> None:
+    """Write the model in ARPA format, n-grams in order of their words."""
+    sizes = [len(level) + (n == 0) for n, level in enumerate(model.probabilities)]
+    out.write("\\data\\\n" + "".join(f"ngram {n}={size}\n" for n, size in enumerate(sizes, 1)))
+    for n, level in enumerate(model.probabilities, 1):
+        out.write(f"\n\\{n}-grams:\n")
+        out.writelines(_lines(level, model.backoffs, first=n == 1, last=n == len(sizes)))
+    out.write("\n\\end\\\n")
+
+
+def _lines(level: dict[Gram, float], backoffs: dict[Gram, float], *, first: bool, last: bool) -> Iterator[str]:
+    known = {gram: math.log10(p) for gram, p in level.items()} | ({(BEGIN,): 0.0} if first else {})
+    for gram in sorted(known):
+        weight = "" if last else f"\t{math.log10(backoffs[gram]) if gram in backoffs else 0.0:.7f}"
+        yield f"{known[gram]:.7f}\t{' '.join(gram)}{weight}\n"
