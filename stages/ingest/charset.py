@@ -11,7 +11,7 @@ import codecs
 import re
 from collections.abc import Iterator
 
-SAMPLE = 1 << 16
+SAMPLE = 1 << 14
 HEAD = 2048
 
 BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -93,6 +93,7 @@ FAULTS = re.compile(
     "|(?<=[À-ɏ])[À-ɏ](?=[À-ɏ])"  # three accented letters in a row
     "|[ｦ-ﾟ](?![ｦ-ﾟ])|[\u0530-\u058f\u0700-\u08ff]"  # single half-width kana; scripts that no legacy charset has
 )
+NEIGHBOURS = re.compile(rb"[\0-\x7f]{0,12}(?:[\x80-\xff]+[\0-\x7f]{0,12})+")
 NON_ASCII = re.compile("[^\0-\x7f]")
 
 WIDE = ("cp949", "gb18030", "big5hkscs", "cp932", "euc_jp")
@@ -177,15 +178,15 @@ def _candidates(claims: list[str | None], html: bytes) -> Iterator[str]:
 
 
 def _sample(html: bytes) -> bytes:
-    """The lines with non-ASCII bytes, up to 64 KiB of them: the rest tells nothing."""
-    lines, size = [], 0
-    for line in html.split(b"\n"):
-        if not line.isascii():
-            lines.append(line)
-            size += len(line)
-            if size > SAMPLE:
-                break
-    return b"\n".join(lines)[: 4 * SAMPLE]
+    """Non-ASCII bytes with the few bytes around them, up to 16 KiB: the rest tells nothing."""
+    parts: list[bytes] = []
+    size = 0
+    for found in NEIGHBOURS.finditer(html):
+        parts.append(found.group())
+        size += len(parts[-1])
+        if size > SAMPLE:
+            break
+    return b"\n".join(parts)[: 2 * SAMPLE]
 
 
 def _detected(html: bytes) -> str:

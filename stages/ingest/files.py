@@ -15,7 +15,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
+
+if TYPE_CHECKING:
+    from stages.ingest.members import Codec
 
 SAMPLE = 64 << 10
 CHECKSUMS = ("ETag", "etag", "sha256", "md5", "md5Hash", "crc32c", "content_md5")
@@ -257,18 +260,43 @@ def is_compressed(path: str) -> bool:
 
 
 def open_content(path: str) -> BinaryIO:
-    """The content of an input file: `.gz` and `.zst` are inflated, whatever the number of members."""
+    """The content of an input file: gzip and zstd are inflated, whatever the number of members.
+
+    What comes before a fault is delivered; then reading raises OSError.
+    """
+    from stages.ingest.members import Gzip, Zstd
+
     file = open_file(path)
-    if path.endswith(".gz"):
-        from isal import igzip
-
-        return cast("BinaryIO", igzip.GzipFile(fileobj=file, mode="rb"))
-    if path.endswith((".zst", ".zstd")):
-        import zstandard
-
-        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-        return cast("BinaryIO", decompressor.stream_reader(file, read_across_frames=True, closefd=True))
+    magic = file.read(4)
+    file.seek(0)
+    if magic.startswith(Gzip.magic):
+        return cast("BinaryIO", Inflated(file, Gzip()))
+    if magic.startswith(Zstd.magic):
+        return cast("BinaryIO", Inflated(file, Zstd(64 << 10, 1 << 31)))
     return file
+
+
+class Inflated:
+    """The content of a compressed file, read forward only."""
+
+    def __init__(self, file: BinaryIO, codec: Codec) -> None:
+        from stages.ingest.members import Members, Region, Window
+
+        self._file = file
+        self._region = Region(Members(Window(file.read), codec, None), 0)
+
+    def read(self, size: int) -> bytes:
+        """The next piece, of any size; empty at the end. Raises OSError where the compressed data break."""
+        piece = self._region.read(size)
+        if not piece and self._region.fault:
+            raise OSError(self._region.fault)
+        return piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def ranges(size: int, unit_bytes: int) -> Iterable[tuple[int, int | None]]:

@@ -62,6 +62,8 @@ class Warc:
 
     mark = b"WARC/"
     _version = re.compile(rb"WARC/\d\.\d+[ \t]*\r?\n")
+    _second = re.compile(rb"WARC/\d\.\d+[ \t]*\r?\n(?=WARC-|Content-)", re.IGNORECASE)
+    """The next record inside of a header: this one was cut, and must not take the other's fields for its own."""
     _telling = (b"warc-type", b"warc-record-id", b"warc-date", b"content-length")
 
     def begins(self, data: bytes) -> bool:
@@ -76,7 +78,7 @@ class Warc:
         """
         version = self._version.match(data)
         span = HEAD_END.search(data, version.end() - 2, MAX_HEAD) if version else None
-        if version is None or span is None:
+        if version is None or span is None or self._second.search(data, version.end(), span.start()):
             return None
         fields = parse_fields(data[version.end() : span.start()])
         return (fields, span.end()) if sum(name in fields for name in self._telling) >= 2 else None
@@ -86,7 +88,9 @@ class Warc:
         cut = data.find(b"\r\n\r\n", 0, MAX_HEAD)
         kind = data.find(b"\r\nWARC-Type: ", 0, cut)
         size = data.find(b"\r\nContent-Length: ", 0, cut)
-        if cut < 0 or kind < 0 or size < 0 or not self._version.match(data) or data.find(b"\n\n", 0, cut) >= 0:
+        if cut < 0 or kind < 0 or size < 0 or not self._version.match(data):
+            return None
+        if data.find(b"\n\n", 0, cut) >= 0 or data.find(b"WARC/", 5, cut) >= 0:
             return None
         digits = data[size + 18 : data.find(b"\r\n", size + 18)]
         return (data[kind + 13 : data.find(b"\r\n", kind + 13)], cut + 4, int(digits)) if digits.isdigit() else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -63,7 +62,8 @@ class _Reader:
     def chunks(self, file: BinaryIO) -> Iterator[Chunk]:
         for offset, line, length in _lines(file, self.unit.start, self.unit.stop, self.params.max_bytes):
             if isinstance(line, str):
-                self.collector.bad(Bad(offset, line, length))
+                reason, _, detail = line.partition(": ")
+                self.collector.bad(Bad(offset, reason, length, detail))
             elif line.strip():
                 self._take(offset, line)
             if self.collector.full:
@@ -133,7 +133,7 @@ def _lines(file: BinaryIO, start: int, stop: int | None, limit: int) -> Iterator
     while stop is None or at < stop:
         try:
             block = file.read(BLOCK)
-        except (EOFError, OSError, zlib.error) as error:
+        except OSError as error:
             yield at, f"compression: {error}", 0
             return
         if not block:

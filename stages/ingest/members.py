@@ -64,10 +64,9 @@ class Gzip:
 class _Frame:
     """A zstd frame with the face of a zlib object: fed in small slices, because the library has no limit on output."""
 
-    SLICE = 256
-
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, slice_bytes: int) -> None:
         self._inner = inner
+        self._slice = slice_bytes
         self.eof = False
         self.unused_data = b""
         self.unconsumed_tail = b""
@@ -75,8 +74,8 @@ class _Frame:
     def decompress(self, data: bytes, max_length: int = 0) -> bytes:
         out, size, at = [], 0, 0
         while at < len(data) and not self._inner.eof and (not max_length or size < max_length):
-            out.append(self._inner.decompress(data[at : at + self.SLICE]))
-            size, at = size + len(out[-1]), at + self.SLICE
+            out.append(self._inner.decompress(data[at : at + self._slice]))
+            size, at = size + len(out[-1]), at + self._slice
         self.eof = self._inner.eof
         self.unused_data = self._inner.unused_data + data[at:] if self.eof else b""
         self.unconsumed_tail = b"" if self.eof else data[at:]
@@ -84,19 +83,25 @@ class _Frame:
 
 
 class Zstd:
-    """Zstandard frames."""
+    """Zstandard frames.
+
+    256 bytes of input inflate to some MiB at most, so archives are fed by that much; trusted content by more.
+    """
 
     magic = b"\x28\xb5\x2f\xfd"
 
-    def __init__(self) -> None:
+    def __init__(self, slice_bytes: int = 256, window_bytes: int = 1 << 27) -> None:
         import zstandard
+
+        self._slice = slice_bytes
+        self._window = window_bytes
 
         self._library = zstandard
         self.faults: tuple[type[Exception], ...] = (zstandard.ZstdError,)
 
     def open(self) -> Inflater:
         """A fresh inflater for one frame."""
-        return _Frame(self._library.ZstdDecompressor(max_window_size=1 << 27).decompressobj())
+        return _Frame(self._library.ZstdDecompressor(max_window_size=self._window).decompressobj(), self._slice)
 
 
 class Window:
@@ -163,7 +168,7 @@ def size_of_rest(window: Window) -> int:
 class Members:
     """The members of one compressed file, seen through a window."""
 
-    def __init__(self, window: Window, codec: Codec, dialect: Dialect) -> None:
+    def __init__(self, window: Window, codec: Codec, dialect: Dialect | None) -> None:
         self.window = window
         self.codec = codec
         self.dialect = dialect
@@ -209,7 +214,11 @@ class Members:
 
     def is_sync(self, at: int) -> bool:
         """Whether a member that begins with a record begins at `at`."""
-        return self.dialect.begins(self.head(at) or b"")
+        return self.begins(self.head(at) or b"")
+
+    def begins(self, head: bytes) -> bool:
+        """Whether a member's first bytes begin a record; never where the content is no archive."""
+        return self.dialect is not None and self.dialect.begins(head)
 
     def next_sync(self, at: int, stop: int | None = None) -> int | None:
         """The first synchronisation point at or after `at` (and before `stop`)."""
@@ -249,7 +258,7 @@ class Region:
                 self.end = max(self.start + 1, self.end - KEEP)
                 return
             head = members.head(self.end)
-            if head is None or members.dialect.begins(head):
+            if head is None or members.begins(head):
                 return
 
     def _member(self) -> Iterator[bytes]:

@@ -155,8 +155,9 @@ def garbage(window: Window, head: bytes, start: int, stop: int | None) -> list[B
 class Compressed:
     """Records of a file of gzip members or zstd frames."""
 
-    def __init__(self, members: Members, limit: int) -> None:
+    def __init__(self, members: Members, dialect: Dialect, limit: int) -> None:
         self.members = members
+        self.dialect = dialect
         self.limit = limit
 
     def items(self, start: int, stop: int | None) -> Iterator[Item]:
@@ -164,7 +165,7 @@ class Compressed:
         at = self.members.next_sync(start, stop) if start else 0
         while at is not None and (stop is None or at < stop):
             whole = self.members.whole(at, self.limit)
-            record = sole_record(self.members.dialect, whole[0], at, whole[1] - at) if whole else None
+            record = sole_record(self.dialect, whole[0], at, whole[1] - at) if whole else None
             if whole and record:
                 yield record
                 at = whole[1]
@@ -189,7 +190,7 @@ class Compressed:
 
     def _items_of(self, region: Region) -> Iterator[Item]:
         held: Item | None = None
-        for number, item in enumerate(Plain(Window(region.read), self.members.dialect, self.limit).items(0, None)):
+        for number, item in enumerate(Plain(Window(region.read), self.dialect, self.limit).items(0, None)):
             if held is not None:
                 yield held
             held = replace(item, offset=region.start + (number << ORDINAL_SHIFT))
@@ -220,7 +221,7 @@ def open_items(file: BinaryIO, start: int, stop: int | None, limit: int) -> Iter
     """Everything in the records that begin in [start, stop) of an archive, whatever its name."""
     window, codec, dialect = _opened(file, start)
     if codec is not None:
-        return Compressed(Members(window, codec, dialect), limit).items(start, stop)
+        return Compressed(Members(window, codec, dialect), dialect, limit).items(start, stop)
     return Plain(window, dialect, limit).items(start, stop)
 
 

@@ -144,7 +144,7 @@ def test_a_record_over_the_limit_is_announced_without_its_block(make):
 
 
 def test_a_bomb_is_not_inflated_into_memory(make):
-    bomb = make.record("response", make.response(b"<html>" + b"\0" * (200 << 20)))
+    bomb = make.record("response", make.response(b"<html>" + b"\0" * (40 << 20)))
     members = Members(Window(io.BytesIO(make.member(bomb)).read), Gzip(), Warc())
     assert members.whole(0, LIMIT) is None
 
