@@ -20,7 +20,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,17 @@ def connect(
     catalog = Catalog(store, recipes=recipes, unlocked=unlocked)
     catalog.prepare(query, narrow=False)
     return catalog.con
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """DuckDB's errors as CatalogError, also those that come while a result is fetched."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.Error, ValueError) as error:
+        raise CatalogError(str(error)) from error
 
 
 @dataclass
@@ -108,13 +120,10 @@ class Catalog:
             if words is None or views.name in words:
                 self._do(f"create schema if not exists {quoted(views.name)}")
                 for step in views.steps.values():
-                    if self._complete(views, step):
+                    if views.complete(step):
                         self._make_step(views, step, words, wanted)
         if words is None or "published" in words:
             self._make_published()
-
-    def _complete(self, views: RecipeViews, step: Step) -> bool:
-        return views.complete(step)
 
     def _make_step(self, views: RecipeViews, step: Step, words: Collection[str] | None, wanted: Collection[str] | None) -> None:
         pinned = {name for recipe, name in self._pinned if recipe == step.recipe}
@@ -137,7 +146,7 @@ class Catalog:
             step = views.steps.get(ref["step"]) if views else None
             if views is None or step is None or (step.object, step.units) != (ref["object"], ref["units"]):
                 continue
-            if self._complete(views, step):
+            if views.complete(step):
                 self._view("published", name, views.files_of_export(step) if step.shape == "export" else views.standing(step))
 
     def _make_store_views(self, words: Collection[str] | None) -> None:
@@ -169,6 +178,7 @@ class Catalog:
         self.con.unregister("gristmill_rows")
 
     def _scan(self, query: str) -> _Scan | None:
+        query = re.sub(r"^\s*explain\s+(analyze\s+)?", "", query, flags=re.IGNORECASE)
         tree = orjson.loads(self._do("select json_serialize_sql(?)", [query])[0][0])
         if tree.get("error"):
             return None
@@ -221,22 +231,30 @@ class Catalog:
 
     def run(self, query: str) -> duckdb.DuckDBPyConnection:
         """Run one or several statements; the connection with the result of the last. CatalogError when it cannot be answered."""
+        self._each(query, self.con.execute)
+        return self.con
+
+    def relation(self, query: str) -> duckdb.DuckDBPyRelation | None:
+        """The same as a relation, for Arrow; None when the last statement has no result."""
+        found: duckdb.DuckDBPyRelation | None = self._each(query, self.con.sql)
+        return found
+
+    def _each(self, query: str, do: Callable[[str], Any]) -> Any:
         import duckdb
 
-        try:
+        with plainly():
             statements = self.con.extract_statements(query)
-        except (duckdb.Error, ValueError) as error:
-            raise CatalogError(str(error)) from error
+        done: Any = None
         for statement in statements:
-            kind = self._check(statement)
+            lasting = self._check(statement) not in ("SELECT", "EXPLAIN")
             try:
-                self._run(statement.query, lasting=kind not in ("SELECT", "EXPLAIN"))
+                done = self._run(statement.query, do, lasting=lasting)
             except duckdb.Error as error:
                 self.con.abort()
                 raise CatalogError(self._explained(error, statement.query)) from error
-        return self.con
+        return done
 
-    def _run(self, query: str, *, lasting: bool) -> None:
+    def _run(self, query: str, do: Callable[[str], Any], *, lasting: bool) -> Any:
         """`lasting`: what the statement makes may read these views later, so they keep every column."""
         import duckdb
 
@@ -246,11 +264,11 @@ class Catalog:
             words = set(WORD.findall(query.lower()))
             self._pinned |= {(v.name, w) for v in self._named(words) for w in words if self._columns_of(v.name, w) is not None}
         try:
-            self.con.execute(query)
+            return do(query)
         except duckdb.BinderException:
             # A column that the scan of the query missed, or one that is not there: the whole views tell which.
             self.prepare(query, narrow=False)
-            self.con.execute(query)
+            return do(query)
 
     def _check(self, statement: Any) -> str:
         kind = str(statement.type).rsplit(".", 1)[-1]

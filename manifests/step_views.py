@@ -201,9 +201,10 @@ class RecipeViews:
 
     def _named(self, frame: str, column: str) -> bool:
         """The column that tells from which step a row of a union came; a selection does not store it."""
-        return column == "step" and self._union(frame) and column not in self.steps[frame].stored
+        return column == "step" and self.is_union(frame) and column not in self.steps[frame].stored
 
-    def _union(self, frame: str) -> bool:
+    def is_union(self, frame: str) -> bool:
+        """Whether a selection takes rows of several frames: the keys of its units then begin with `<parent>-`."""
         base = self.steps[frame]
         return base.shape == "rows" and len({self.steps[p].frame for p in base.parents}) > 1
 
@@ -212,7 +213,7 @@ class RecipeViews:
         base = self.steps[frame]
         if base.shape != "rows":
             return
-        if not self._union(frame):
+        if not self.is_union(frame):
             yield self.steps[base.parents[0]].frame, dict(columns)
             return
         for parent in base.parents:
@@ -238,7 +239,7 @@ class RecipeViews:
             here.setdefault(address, {}).update({f"@step:{address}": "drop_step", f"@reason:{address}": "drop_reason"})
         keys = self.files.keys(self.steps[frame].object, self.units[frame]) if keys is None else keys
         tells = "step" in columns and self._named(frame, "step")
-        if self._union(frame) and (far or tells):
+        if self.is_union(frame) and (far or tells):
             return self._branches(frame, here, far, keys, tells=tells)
         above = next(self._above(frame, far)) if far else None
         return self._joined(frame, here, above, keys)
