@@ -34,15 +34,15 @@ def test_parameters_reach_ftfy() -> None:
     assert repair(rows("&lt;\x07"), Unicode(unescape_html=False, remove_control_chars=False))["text"].to_pylist() == ["&lt;\x07"]
 
 
-@settings(max_examples=500, deadline=None)
-@given(st.lists(texts, max_size=8))
+@settings(max_examples=60, deadline=None)
+@given(st.lists(texts, max_size=40))
 def test_every_row_is_what_ftfy_makes_of_it_whether_it_was_sent_there_or_not(batch: list[str]) -> None:
     config = config_of(Unicode())
     assert repair(rows(*batch), Unicode())["text"].to_pylist() == [ftfy.fix_text(text, config) for text in batch]
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(texts, max_size=6))
+@settings(max_examples=25, deadline=None)
+@given(st.lists(texts, max_size=20))
 def test_every_setting_gives_what_ftfy_gives(batch: list[str]) -> None:
     wide = Unicode(fix_character_width=True, uncurl_quotes=True)
     for params in (Unicode(fix_line_breaks=True), Unicode(normalization="NFKC"), wide, Unicode(unescape_html=False)):

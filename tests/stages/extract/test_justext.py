@@ -40,14 +40,14 @@ PARTS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=30).map("".join))
 def test_paragraphs_and_classes_are_those_of_the_library(body: str) -> None:
     page = f"<html><head><title>t</title></head><body>{body}</body></html>"
     assert classified_by_us(page) == classified_by_justext(page)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(["<h1>Head</h1>", "<p>Short one.</p>", f"<p>{ENGLISH}</p>", f"<p>{ENGLISH * 3}</p>"]), max_size=14))
 def test_neighbours_and_headings_decide_as_in_the_library(blocks: list[str]) -> None:
     page = f"<html><body>{''.join(blocks)}</body></html>"
