@@ -93,7 +93,7 @@ FAULTS = re.compile(
     "|(?<=[À-ɏ])[À-ɏ](?=[À-ɏ])"  # three accented letters in a row
     "|[ｦ-ﾟ](?![ｦ-ﾟ])|[\u0530-\u058f\u0700-\u08ff]"  # single half-width kana; scripts that no legacy charset has
 )
-NEIGHBOURS = re.compile(rb"[\0-\x7f]{0,12}(?:[\x80-\xff]+[\0-\x7f]{0,12})+")
+RUN = re.compile(rb"[\x80-\xff](?:[\0-\x7f]{0,12}[\x80-\xff]+)*[\0-\x7f]{0,12}")
 NON_ASCII = re.compile("[^\0-\x7f]")
 
 WIDE = ("cp949", "gb18030", "big5hkscs", "cp932", "euc_jp")
@@ -181,8 +181,8 @@ def _sample(html: bytes) -> bytes:
     """Non-ASCII bytes with the few bytes around them, up to 16 KiB: the rest tells nothing."""
     parts: list[bytes] = []
     size = 0
-    for found in NEIGHBOURS.finditer(html):
-        parts.append(found.group())
+    for found in RUN.finditer(html):
+        parts.append(html[max(0, found.start() - 12) : found.end()])
         size += len(parts[-1])
         if size > SAMPLE:
             break
