@@ -204,7 +204,7 @@ def sql(
         from manifests.catalog import CatalogError
 
         from manifests.store import Store
-        from pipelines import look
+        import pipelines.look as look
 
         try:
             if query is None:
@@ -234,7 +234,7 @@ def peek(
         from manifests.catalog import CatalogError
 
         from manifests.store import Store
-        from pipelines import look
+        import pipelines.look as look
         from pipelines.recipe import load
         from pipelines.session import recipe_path
 

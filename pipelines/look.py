@@ -78,8 +78,9 @@ def _to_parquet(relation: duckdb.DuckDBPyRelation | None, path: Path) -> int:
                 rows += batch.num_rows
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise CatalogError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        draft.unlink(missing_ok=True)
     return rows
 
 
@@ -90,6 +91,8 @@ def _json(result: duckdb.DuckDBPyConnection) -> str:
 
 
 def _plain(value: Any, kind: str) -> Any:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return str(value)
     return orjson.loads(value) if kind == "JSON" and value is not None else value
 
 
@@ -97,8 +100,6 @@ def _said(value: Any) -> Any:
     """What JSON has no word for: exact decimals and everything else as text, bytes as hex digits."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, int):
-        return str(value)  # beyond 64 bits
     return value.hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
 
 
@@ -274,8 +275,8 @@ class _Peek:
         if not total:
             return f"{what}: no row is {kind}"
         chosen = range(offset, min(offset + n, total)) if seed is None else sorted(Random(seed).sample(range(total), min(n, total)))
-        rows = self._rows(chosen, counts)
-        older = self._before(rows) if before else {}
+        rows = self._rows(chosen, counts) if chosen else []
+        older = self._before(rows) if before and rows else {}
         pages = [self._page(row, f"{at + 1:,} of {total:,} {kind}", older) for at, row in zip(chosen, rows, strict=True)]
         return "\n\n".join([what, *pages])
 
@@ -305,7 +306,7 @@ class _Peek:
             found.setdefault(unit, []).append(at)
         wanted = [(u, found[u][at - ends[p] + counts[p]]) for at, p in zip(chosen, places, strict=True) for u in [parts.index(p)]]
         where = " or ".join(f"({quoted(UNIT)} = {unit} and {quoted(AT)} = {at})" for unit, at in wanted)
-        columns = f"select * from ({self._select(None, self.keys)}) where {where or 'false'} order by {quoted(UNIT)}, {quoted(AT)}"
+        columns = f"select * from ({self._select(None, self.keys)}) where {where} order by {quoted(UNIT)}, {quoted(AT)}"
         return self._dicts(columns)
 
     def _select(self, columns: Collection[str] | None, keys: Sequence[str]) -> str:
@@ -323,7 +324,7 @@ class _Peek:
 
     def _before(self, rows: list[dict[str, Any]]) -> dict[str, str | None]:
         """Text of the parent rows, by their id."""
-        ids = ", ".join(literal(_parent(str(row["id"]))) for row in rows)
+        ids = ", ".join(literal(i) for row in rows for i in (str(row["id"]), _parent(str(row["id"]))))
         found: dict[str, str | None] = {}
         for index, name in enumerate(self.step.parents):
             parent = self.views.steps[name]
@@ -344,11 +345,12 @@ class _Peek:
     def _page(self, row: dict[str, Any], place: str, older: dict[str, str | None]) -> str:
         apart = {UNIT, AT, "text", "drop_reason", "url", "id", "origin"}
         small = [n for n in row if n not in apart and not self.step.types[n].startswith(("large_", "struct", "list", "binary"))]
-        facts = [f"{n}={_fit(' '.join(str(_cell(row[n])).split()), 48).strip()}" for n in small if row[n] is not None]
+        facts = [f"{n}={_fit(' '.join(str(_cell(row[n])).split()), 48).strip()}" for n in small if row[n] not in (None, "")]
         lines = [f"── {place} ── {row.get('url') or ''}".rstrip(), f"id {row.get('id')}"]
         lines += [f"dropped: {row['drop_reason']}"] if self.dropped else []
         lines += shorten("  ".join(facts), self.width, 4)
-        text, parent, origin = row.get("text"), _parent(str(row.get("id"))), row.get("origin")
+        text, origin, own = row.get("text"), row.get("origin"), str(row.get("id"))
+        parent = own if own in older else _parent(own)
         if parent in older:
             lines += ["", *_beside(older[parent], text, self.width)]
         elif text is not None:

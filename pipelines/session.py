@@ -20,6 +20,7 @@ from pipelines.recipe import Recipe, RecipeError, hint, load
 from pipelines.run import Events, Result, Run, new_run_id
 from pipelines.targets import lay_out
 
+EXECUTORS = ("local",)
 PACKAGED = Path(__file__).parent / "recipes"
 
 
@@ -68,6 +69,8 @@ def planned(wish: Wish) -> Plan:
     recipe = load(recipe_path(wish.recipe), wish.settings)
     if wish.workers is not None:
         recipe = replace(recipe, run=replace(recipe.run, workers=wish.workers))
+    if recipe.run.executor not in EXECUTORS:
+        raise RecipeError(f"{recipe.file}: run.executor is '{recipe.run.executor}'{hint(recipe.run.executor, EXECUTORS)}")
     graph = build(recipe)
     store = Store.open(wish.store)
     layout = lay_out(recipe, graph, store, select=wish.select, limit_units=wish.limit_units, sample=wish.sample)
@@ -117,11 +120,9 @@ class _Nobody:
 
 
 def _executor(recipe: Recipe) -> Any:
-    if recipe.run.executor == "local":
-        from pipelines.executors.local import Local
+    from pipelines.executors.local import Local
 
-        return Local(recipe.run.workers, recipe.run.memory_per_worker)
-    raise RecipeError(f"{recipe.file}: run.executor is '{recipe.run.executor}'; there is: local")
+    return Local(recipe.run.workers, recipe.run.memory_per_worker)
 
 
 @contextmanager
