@@ -18,7 +18,7 @@ from stages.ingest import archive, files
 from stages.ingest.web import Patience, WebFile, describe, request
 
 HEADS = 16
-"""Requests at one time for sizes and checksums: a few minutes for a whole dump, and no burden on the server."""
+"""Requests at one time for sizes and checksums, one request for each file."""
 
 
 class Pages(Params):

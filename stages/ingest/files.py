@@ -92,7 +92,7 @@ def _split(pattern: str) -> tuple[str, list[str]]:
 
 def _local(pattern: str) -> Iterator[Found]:
     pattern = pattern.removeprefix("file://")
-    root, segments = _split(os.path.expanduser(pattern))  # noqa: PTH111 (a plain string is 10 times faster than a Path)
+    root, segments = _split(os.path.expanduser(pattern))  # noqa: PTH111 (plain strings in the hot loop: 100,000 files are listed at every planning)
     cache = _WITNESSES.get()
     count = 0
     for name, entry in _walk(root, segments, ""):

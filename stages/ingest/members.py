@@ -44,7 +44,7 @@ class Codec(Protocol):
 
 
 class Gzip:
-    """Gzip members through ISA-L (1,062 MB/s against 399 MB/s of the standard library on web pages)."""
+    """Gzip members through ISA-L, which inflates faster than the standard library."""
 
     magic = b"\x1f\x8b\x08"
 

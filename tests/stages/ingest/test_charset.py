@@ -127,5 +127,6 @@ def test_one_wrong_label_does_not_spoil_the_re_encoded_pages(crawl):
             if not re.match("utf|iso-2022", encoding) and codec_of(encoding) != codec_of(label):
                 right += decode(html, label)[0] in texts
                 total += 1
-    # 0.99 was measured on all of them; what is left are Latin pages with a handful of accents.
+    # These four scripts are told apart. Labels of near neighbours are not: iso-8859-2 on a windows-1252 page with few
+    # accents is believed (77 right of 104 on all legacy pages; koi8-r 93 of 102; twelve wrong labels 1117 of 1177).
     assert right >= 0.95 * total
