@@ -1,6 +1,7 @@
 """Bytes of a page to text: what the bytes say first, then what header and markup claim, then statistics.
 
-UTF-8 is tried first: it holds for nine pages of ten, it fails early on anything else, and detection is dear. A label that the bytes contradict loses: among several readings
+UTF-8 is tried first: it holds for nine pages of ten, it fails early on anything else, and detection is dear.
+A label that the bytes contradict loses: among several readings
 the one with the fewest faults wins, and the order of the claims only breaks ties.
 """
 
