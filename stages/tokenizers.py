@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,8 @@ def _json(path: Path, params: Vocabulary) -> Tokenizer:
 
 
 def _huggingface(path: Path, params: Vocabulary) -> Tokenizer:
+    # One worker process a core runs already; its threads would only crowd the others out.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from tokenizers import Tokenizer as Fast
 
     fast = Fast.from_file(str(path))

@@ -45,3 +45,10 @@ def test_declared_columns_and_types_are_returned() -> None:
     assert {f.name: f.type for f in out.schema} == main_text.writes_of(params)
     assert "a mill" in out["text"][0].as_py()
     assert not out["text"][0].as_py().startswith("The old mill")
+
+
+def test_pages_that_nest_beyond_reason_are_dropped_before_they_cost_minutes() -> None:
+    deep = b"<div>" * 20_000 + b"x" + b"</div>" * 20_000
+    wide = ("<div>" * 3 + ARTICLE + "</div>" * 3) * 1500
+    out = main_text(pages((deep, None), (wide.encode(), None)), Resiliparse())
+    assert out["drop_reason"].to_pylist() == ["too_deep", None]
