@@ -5,6 +5,7 @@ PYTHON = python3
 VENV = .venv
 MEGATRON = .venv-megatron
 STORE = store
+GONE = http://www.hearth-and-crumb.example/bread/sourdough-starter
 PIP_FLAGS = --disable-pip-version-check --quiet -c requirements.lock
 PYTEST_FLAGS =
 
@@ -34,10 +35,10 @@ $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml requirements.lock
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/gristmill run quickstart --store $(STORE)
-	@echo; echo 'What did the funnel do?'
-	$(VENV)/bin/gristmill sql --store $(STORE) "$(FUNNEL)"
-	@echo; echo 'Why are these pages gone?'
-	$(VENV)/bin/gristmill sql --store $(STORE) "$(GONE)"
+	@echo && echo 'What did the funnel do?'
+	$(VENV)/bin/gristmill sql --store $(STORE) "from funnel('quickstart')"
+	@echo && echo 'Why is this page gone?'
+	$(VENV)/bin/gristmill sql --store $(STORE) "select step, reason, deciding, origin.unit from why('$(GONE)')"
 
 test: lint types imports unit
 
