@@ -141,11 +141,17 @@ def _byte_pairs(pattern: str, ranks: dict[bytes, int], offset: int) -> Callable[
 
     model = tiktoken.Encoding("vocabulary", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
 
-    def encode(texts: Sequence[str]) -> list[Ids]:
-        found = (model.encode_to_numpy(text, disallowed_special=()) for text in texts)
-        return [ids.astype(np.int32) + np.int32(offset) for ids in found]
+    def encode_one(text: str) -> Ids:
+        try:
+            return model.encode_to_numpy(text, disallowed_special=()).astype(np.int32) + np.int32(offset)
+        except ValueError:
+            # The splitting pattern backs up over runs of white space and gives up on some hundred thousand of it.
+            half = len(text) // 2
+            if not half:
+                raise
+            return np.concatenate([encode_one(text[:half]), encode_one(text[half:])])
 
-    return encode
+    return lambda texts: [encode_one(text) for text in texts]
 
 
 def _sentencepiece(path: Path, params: Vocabulary) -> Tokenizer:

@@ -51,6 +51,11 @@ def test_special_tokens_spelled_out_in_a_text_stay_text(tekken: Tokenizer, huggi
         assert tokenizer.eod not in ids.tolist()
 
 
+def test_a_page_of_nothing_but_spaces_does_not_stop_a_shard(tekken: Tokenizer) -> None:
+    few, many = (int(sum(len(ids) for ids in tekken.encode([" " * n + "end"]))) for n in (10_000, 1_000_000))
+    assert 90 * few < many < 110 * few
+
+
 def test_a_hugging_face_file_is_neither_cut_nor_padded(hugging: Path) -> None:
     tokenizer = open_tokenizer(Vocabulary(tokenizer=str(hugging)))
     (long, empty) = tokenizer.encode(["the mill " * 50, ""])
