@@ -5,6 +5,9 @@ memcpy a row, and a reader views it without copying. Tokens carry byte range, le
 punctuation, sentence end, first on a line or in a paragraph) and two hashes, exact and lower-cased; n-gram hashes are
 rolled from these. Readers come here for the column's type and views only: the planner inserts the provider stage.
 
+Measured on 1,266 documents of 3.3 KB: cutting takes 36.5 us a document, and writing the tokens down 2.6 us more, so that
+one column for all readers beats cutting again in each of them.
+
 Two splitters. `words` (plain): runs of letters, digits, marks and underscores, with apostrophes between letters and
 points or commas between digits kept inside; every run of one repeated symbol is a token. Scripts written without spaces
 (Han, kana, Thai, Lao, Khmer, Myanmar, Tibetan) give one token a character with its combining marks, so that counts and
@@ -51,10 +54,12 @@ def text_buffers(column: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     if array.null_count:
         array = array.fill_null("" if wide == TEXT else b"")
     _, offsets, data = array.buffers()
-    if len(array) == 0:
-        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
-    places = np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8)
-    return (np.frombuffer(data, np.uint8) if data and data.size else np.zeros(0, np.uint8)), places
+    empty = len(array) == 0
+    places = np.zeros(1, np.int64) if empty else np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8)
+    bytes_ = np.frombuffer(data, np.uint8) if data and data.size and not empty else np.zeros(0, np.uint8)
+    # Always read-only: a kernel is compiled once more for every mixture of writable and read-only arrays.
+    places.flags.writeable = bytes_.flags.writeable = False
+    return bytes_, places
 
 
 def token_view(column: Any) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

@@ -43,6 +43,17 @@ def ends_with(code: int, marks: Any, terminals: bool, table: Any) -> bool:
     return terminals and (int(table[slot(code)]) & _TERMINAL) != 0
 
 
+@inlined
+def space_only(data: Any, a: int, b: int) -> bool:
+    """Whether data[a:b] is empty or white space."""
+    while a < b:
+        size = space_at(data, a, b)
+        if size == 0:
+            return False
+        a += size
+    return True
+
+
 @kernel
 def fineweb_counts(data: Any, offsets: Any, short: int, marks: Any, terminals: bool, table: Any, out: Any) -> None:
     """Fill out[row] with FINEWEB; lines are cut at line feeds, those of white space alone do not count."""
@@ -56,20 +67,21 @@ def fineweb_counts(data: Any, offsets: Any, short: int, marks: Any, terminals: b
         feeds = count_byte(data, start, stop, 10)
         out[r, 4], out[r, 5] = chars_in(data, start, stop) - feeds, feeds
         mask = mask_for(feeds + 1)
-        a = start
-        while a < stop:
-            b = a
-            while b < stop and data[b] != 10:
-                b += 1
-            left, right = trimmed(data, a, b)
-            if left < right:
-                length = chars_in(data, a, b)
-                out[r, 0] += 1
-                out[r, 1] += ends_with(last_code(data, a, b), marks, terminals, table)
-                out[r, 2] += length <= short
-                if seen_before(digest_bytes(data, a, b), keys, stamps, mask, r + 1):
-                    out[r, 3] += length
+        a, lines, ended, short_lines, repeated = start, 0, 0, 0, 0
+        for b in range(start, stop + 1):
+            if b < stop and data[b] != 10:
+                continue
+            if space_only(data, a, b):
+                a = b + 1
+                continue
+            length = chars_in(data, a, b)
+            lines += 1
+            ended += ends_with(last_code(data, a, b), marks, terminals, table)
+            short_lines += length <= short
+            if seen_before(digest_bytes(data, a, b), keys, stamps, mask, r + 1):
+                repeated += length
             a = b + 1
+        out[r, 0], out[r, 1], out[r, 2], out[r, 3] = lines, ended, short_lines, repeated
 
 
 @inlined
@@ -82,20 +94,22 @@ def is_lone(data: Any, i: int, table: Any) -> bool:
 @inlined
 def word_sizes(data: Any, a: int, b: int, lone: bool, table: Any) -> tuple[int, int]:
     """Words between white space, and characters of the longest; if `lone`, characters of scripts without spaces are words."""
-    count, longest, now, i = 0, 0, 0, a
-    while i < b:
-        size = space_at(data, i, b) if data[i] <= 0x20 or data[i] >= 0xC2 else 0
-        if lone and size == 0 and 0xE0 <= data[i] < 0xF0 and is_lone(data, i, table):
-            count += 1
-            now, size = 0, 3
-        if size == 0:
-            count += now == 0
-            now += (data[i] & 0xC0) != 0x80
-            longest = max(longest, now)
-            i += 1
-        else:
-            now = 0
-            i += size
+    count, longest, now, done = 0, 0, 0, a
+    for i in range(a, b):
+        if i < done:
+            continue
+        byte = data[i]
+        if byte <= 0x20 or byte >= 0xC2:
+            size = space_at(data, i, b)
+            if lone and size == 0 and 0xE0 <= byte < 0xF0 and is_lone(data, i, table):
+                count += 1
+                size = 3
+            if size:
+                now, done = 0, i + size
+                continue
+        count += now == 0
+        now += (byte & 0xC0) != 0x80
+        longest = max(longest, now)
     return count, longest
 
 
@@ -162,12 +176,12 @@ def fault(
     phrases: Any, ends: Any, groups: Any,
 ) -> int:  # fmt: skip
     """Which rule removes the line (its place in CLEANING), 0 if none does. Groups: 1 condemns the page, 2 script, 4 policy."""
-    if limits[1] >= 0 and longest > limits[1]:
-        return 1
     if limits[2]:
         dots = b - a >= 3 and out[b - 1] == 0x2E and out[b - 2] == 0x2E and out[b - 3] == 0x2E
         if dots or not ends_with(last_code(out, a, b), marks, terminals, table):
             return 2
+    if limits[1] >= 0 and longest > limits[1]:
+        return 1
     if words < limits[0]:
         return 3
     found = phrases_in(out, a, b, heads, phrases, ends, groups)
@@ -197,6 +211,13 @@ def clean_lines(
                         break
                 i += 1
             left, right = trimmed(data, a, i)
+            # Most lines that go end wrong, and only a citation mark at the end could hide an end mark before it.
+            hidden = right > left and data[right - 1] == 0x5D
+            if limits[2] and not hidden and not ends_with(last_code(data, left, right), marks, terminals, table):
+                counts[r, 0] += 1
+                counts[r, 2] += 1
+                a = i = i + max(size, 1)
+                continue
             words, longest = word_sizes(data, left, right, terminals, table)
             b = copy_line(data, left, right, citations, out, at)
             wrong = fault(out, at, b, words, longest, limits, marks, terminals, table, heads, phrases, ends, groups)

@@ -29,5 +29,5 @@ def compiled(groups: Mapping[int, Sequence[str]]) -> Phrases:
         for first, second in product(*({byte, *chr(byte).upper().encode("latin-1", "ignore")[:1]} for byte in phrase[:2])):
             heads[first, second] = True
     ends = np.cumsum([0] + [len(phrase) for phrase, _ in found])
-    data: NDArray[Any] = np.frombuffer(b"".join(phrase for phrase, _ in found), np.uint8)
+    data: NDArray[Any] = np.array(list(b"".join(phrase for phrase, _ in found)), np.uint8)
     return Phrases(heads, data, ends, np.array([bits for _, bits in found], np.int64))

@@ -11,30 +11,31 @@ from stages.splitting import inlined, kernel
 
 PARTS: Final = ("chars", "paragraphs", "dup_paragraphs", "dup_paragraph_chars", "lines", "dup_lines", "dup_line_chars")
 _LOW, _MIX, _HALF = np.uint64(0xFFFFFFFF), np.uint64(0xD6E8FEB86659FD93), np.uint64(32)
+_ONE = np.uint64(1)
 
 
 @inlined
 def duplicate_parts(data: Any, start: int, stop: int, least: int, keys: Any, stamps: Any, stamp: int, row: Any, at: int) -> None:
     """Parts of the text between runs of at least `least` line feeds: row[at:at+3] gets all, repeated, and characters of these."""
     mask = mask_for(count_byte(data, start, stop, 10) + 1)
-    a = i = start
-    while i <= stop:
-        j = i
-        while j < stop and data[j] != 10:
-            j += 1
-        k = j
-        while k < stop and data[k] == 10:
-            k += 1
-        i = k
-        if j < stop and k - j < least:
+    a, run, parts, repeated, chars = start, 0, 0, 0, 0
+    for i in range(start, stop + 1):
+        if i < stop and data[i] == 10:
+            run += 1
             continue
-        row[at] += 1
-        if seen_before(digest_bytes(data, a, j), keys, stamps, mask, stamp):
-            row[at + 1] += 1
-            row[at + 2] += chars_in(data, a, j)
-        a = k
-        if j == stop:
-            break
+        if run >= least or i == stop:
+            # The part ends where the run began; a short run at the very end belongs to the part.
+            end = i - run if run >= least else i
+            parts += 1
+            if seen_before(digest_bytes(data, a, end), keys, stamps, mask, stamp):
+                repeated += 1
+                chars += chars_in(data, a, end)
+            a = i
+            if i == stop and run >= least:
+                parts += 1
+                repeated += seen_before(digest_bytes(data, stop, stop), keys, stamps, mask, stamp)
+        run = 0
+    row[at], row[at + 1], row[at + 2] = parts, repeated, chars
 
 
 @kernel
@@ -60,18 +61,17 @@ def part_counts(data: Any, offsets: Any, out: Any) -> None:
 
 @inlined
 def count_grams(
-    tokens: Any, first: int, n: int, live: Any, alive: int, grams: Any, slots: Any, keys: Any, stamps: Any, counts: Any, mask: Any,
-    stamp: int,
+    words: Any, n: int, live: Any, alive: int, grams: Any, slots: Any, keys: Any, stamps: Any, counts: Any, mask: Any, stamp: int
 ) -> None:  # fmt: skip
     """Roll the hashes of live positions on to n words and count them."""
     for c in range(alive):
         i = live[c]
-        gram = grams[i] * _MIX + tokens[first + i + n - 1, 2]
+        gram = grams[i] * _MIX + words[i + n - 1]
         grams[i] = gram
         gram ^= gram >> _HALF
-        at = np.int64(gram & mask)
+        at = gram & mask
         while stamps[at] == stamp and keys[at] != gram:
-            at = np.int64(np.uint64(at + 1) & mask)
+            at = (at + _ONE) & mask
         if stamps[at] != stamp:
             stamps[at] = stamp
             keys[at] = gram
@@ -109,22 +109,22 @@ def gram_chars(tokens: Any, starts: Any, longest: int, top: Any, dup: Any) -> No
         most = max(most, starts[r + 1] - starts[r])
     size = int(mask_for(most)) + 1
     keys, stamps, seen = np.empty(size, np.uint64), np.zeros(size, np.int32), np.zeros(size, np.int32)
-    counts, grams, slots = np.empty(size, np.int32), np.empty(most, np.uint64), np.empty(most, np.int64)
-    live, ends = np.empty(most, np.int64), np.zeros(most + 1, np.int64)
+    counts, grams, slots = np.empty(size, np.int32), np.empty(most, np.uint64), np.empty(most, np.uint64)
+    live, ends, words = np.empty(most, np.int64), np.zeros(most + 1, np.int64), np.empty(most, np.uint64)
     stamp = 0
     for r in range(starts.shape[0] - 1):
         first, total = starts[r], starts[r + 1] - starts[r]
         mask = mask_for(total)
         for i in range(total):
             ends[i + 1] = ends[i] + np.int64(tokens[first + i, 1] & _LOW)
-            grams[i] = tokens[first + i, 2]
+            grams[i] = words[i] = tokens[first + i, 2]
             live[i] = i
         alive = total
         for n in range(2, min(longest, total) + 1):
             while alive and live[alive - 1] > total - n:
                 alive -= 1
             stamp += 1
-            count_grams(tokens, first, n, live, alive, grams, slots, keys, stamps, counts, mask, stamp)
+            count_grams(words, n, live, alive, grams, slots, keys, stamps, counts, mask, stamp)
             best, where, kept = 1, 0, 0
             dup[r, n] = repeated_chars(n, live, alive, slots, counts, seen, stamp, ends)
             for c in range(alive):
