@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-DIGIT = re.compile(r"\d")
 TOKEN = re.compile(r"\w+|[^\w\s]")
 PUNCTUATION = str.maketrans(
     {
@@ -17,14 +16,32 @@ PUNCTUATION = str.maketrans(
 )  # fmt: skip
 
 
+class _Table(dict[int, int | str | None]):
+    """What becomes of a character; looked up once each."""
+
+    def __missing__(self, code: int) -> int | str | None:
+        character = chr(code)
+        value: int | str | None = PUNCTUATION.get(code, code)
+        if character.isspace():
+            value = " "
+        elif character.isdecimal():
+            value = "0"
+        elif unicodedata.category(character) in {"Mn", "Cc", "Cf"}:
+            value = None
+        self[code] = value
+        return value
+
+
+_TABLE = _Table()
+
+
 def normalize(line: str) -> str:
     """CCNet's normalisation: lower case, no accents, every digit 0, plain punctuation, nothing unprintable.
 
     Wenzek et al., arXiv 1911.00359, section 3.4; the table of punctuation is ours.
     """
-    parts = unicodedata.normalize("NFD", line.lower())
-    line = "".join(character for character in parts if unicodedata.category(character) not in {"Mn", "Cc", "Cf"})
-    return DIGIT.sub("0", line.translate(PUNCTUATION))
+    line = line.lower()
+    return (line if line.isascii() else unicodedata.normalize("NFD", line)).translate(_TABLE)
 
 
 def tokens(line: str) -> list[str]:
