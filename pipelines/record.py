@@ -11,7 +11,9 @@ from pipelines.targets import Layout
 def recipe_record(layout: Layout) -> dict[str, Any]:
     """For `recipes/<name>.json`: the catalog reads it to make the views, the next plan to say what changed."""
     steps = {name: _step(layout, layout.graph[name]) for name in layout.graph if name in layout.holder}
-    return {"name": layout.recipe.name, "file": layout.recipe.file, "steps": steps, "units": dict(layout.units)}
+    return {
+        "name": layout.recipe.name, "file": layout.recipe.file, "order": list(steps), "steps": steps, "units": dict(layout.units)
+    }  # fmt: skip
 
 
 def _step(layout: Layout, node: Node) -> dict[str, Any]:
@@ -21,6 +23,7 @@ def _step(layout: Layout, node: Node) -> dict[str, Any]:
         "shape": node.shape,
         "frame": node.frame,
         "parents": list(node.step.parents),
+        "given": dict(node.step.given),
         "object": target.address,
         "member": member,
         "units": layout.units[node.frame] if node.frame in layout.units else layout.units[target.frame],

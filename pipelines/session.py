@@ -19,6 +19,7 @@ from pipelines.plan import Plan, make_plan
 from pipelines.recipe import Recipe, RecipeError, hint, load
 from pipelines.run import Events, Result, Run, new_run_id
 from pipelines.targets import lay_out
+from pipelines.witnesses import remembering
 
 EXECUTORS = ("local",)
 PACKAGED = Path(__file__).parent / "recipes"
@@ -73,7 +74,8 @@ def planned(wish: Wish) -> Plan:
         raise RecipeError(f"{recipe.file}: run.executor is '{recipe.run.executor}'{hint(recipe.run.executor, EXECUTORS)}")
     graph = build(recipe)
     store = Store.open(wish.store)
-    layout = lay_out(recipe, graph, store, select=wish.select, limit_units=wish.limit_units, sample=wish.sample)
+    with remembering(store.root / "cache" / "witnesses.json"):
+        layout = lay_out(recipe, graph, store, select=wish.select, limit_units=wish.limit_units, sample=wish.sample)
     return make_plan(layout)
 
 

@@ -257,6 +257,8 @@ def stored_columns(graph: Graph, chain: Sequence[str]) -> dict[str, pa.DataType]
     elif first.shape == "rows":
         stored[PARENT_AT] = pa.int64()
         assert isinstance(first.stage, Map)
+        if len({graph[p].frame for p in first.step.parents}) > 1:
+            stored["step"] = pa.string()
         if first.stage.copies(first.params):
             stored |= {n: c.type for n, c in first.columns.items() if not c.transient}
     if first.shape in ("verdict", "dataset", "export"):

@@ -99,6 +99,7 @@ class PassRun:
     emitted: dict[str, list[pa.Table]] = field(default_factory=dict)
     masks: dict[tuple[Standing, ...], np.ndarray] = field(default_factory=dict)
     beside: pa.Table | None = None
+    ids: set[str] = field(default_factory=set)
     seen: int = 0
     checked: Iterator[str] | None = None
 
@@ -169,6 +170,7 @@ class PassRun:
                 table = table.append_column(name, pa.nulls(table.num_rows, kind))
         if "id" not in table.column_names:
             table = table.append_column("id", make_ids(table["origin"]))
+        self._refuse_twice(table["id"].to_pylist(), opened)
         tally.records += chunk.records
         tally.skipped.update(chunk.skipped)
         tally.quarantined += len(chunk.bad)
@@ -186,6 +188,16 @@ class PassRun:
                     raise StageError(f"{self.unit.name}: a second read gave other rows; the input changed while the recipe ran")
         return table
 
+    def _refuse_twice(self, ids: list[str | None], opened: Opened) -> None:
+        """An id names one row: a declared id column with gaps or doubles in a unit is refused."""
+        before = len(self.ids)
+        self.ids.update(i for i in ids if i is not None)
+        if len(self.ids) - before != len(ids):
+            seen = set[str | None]()
+            twice = next((i for i in ids if i in seen or seen.add(i)), None)  # type: ignore[func-returns-value]
+            fault = "a row has no id" if None in ids else f"the id {twice or ids[0]!r} occurs twice"
+            raise StageError(f"{self.unit.name}: {fault}; step '{opened.step}' needs another id column, or none to have ids made")
+
     def _derived_batches(self) -> Iterator[tuple[int, int, None, Rows]]:
         piece = self.program.pieces[0]
         run, opened = self.runs[piece.tail], self.opened.calls[piece.members[0].step]
@@ -198,7 +210,7 @@ class PassRun:
         if len(self.program.view.parents) > 1:
             wanted = [c for c in wanted if c != "step"]
         table = load(self.program.root, view, self.unit.parent, wanted)
-        if len(self.program.view.parents) > 1 and "step" in self.program.loads:
+        if len(self.program.view.parents) > 1:
             name = self.program.view.steps[self.unit.parent_frame]
             table = table.append_column("step", pa.array([name] * table.num_rows, pa.string()))
         for rows in _slices(table, mask):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
+SAMPLE = Path(__file__).parents[2] / "pipelines" / "recipes" / "sample" / "sample.warc.gz"
 STAGES = '''
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -223,6 +225,41 @@ def test_branches_read_the_version_of_a_column_that_their_path_wrote(small):
     recipe = MAIN + "  quiet:  {uses: mine.long_enough, from: kept, with: {least: 6}}\n  shout:  {uses: mine.upper, from: quiet}\n"
     assert small.run(recipe).code == 0
     assert {r["text"] for r in small.table("shout") if r["text"]} == {"EPSILON", "GAMMA RAY"}
+
+
+def test_an_id_that_occurs_twice_is_refused_by_name(small):
+    small.rows("rows1.jsonl", [{"id": "r7", "text": "one"}, {"id": "r7", "text": "two"}])
+    result = small.run(MAIN)
+    assert result.code == 1
+    assert "rows1.jsonl: the id 'r7' occurs twice" in result.errors[0]
+
+
+def test_a_union_of_two_frames_is_shuffled_into_one(small):
+    small.rows("more.jsonl", [{"id": "m0", "text": "omega"}, {"id": "m1", "text": "sigma"}])
+    recipe = MAIN + """
+  more:   {uses: stages.ingest.jsonl.rows, with: {paths: "${here}/more.jsonl", columns: {id: id, text: text}}}
+  mixed:  {uses: stages.shuffle.by_hash, from: [loud, more], with: {shards: 2, seed: 3}}
+"""
+    assert small.run(recipe).code == 0
+    assert sorted(r["text"] for r in small.table("mixed")) == ["ALPHA", "DELTA", "EPSILON", "GAMMA RAY", "omega", "sigma"]
+
+
+def test_a_branch_that_needs_raw_input_again_reads_the_source_again_and_stores_nothing_twice(small):
+    recipe = """
+name: pages
+steps:
+  crawl: {uses: stages.ingest.warc.pages, with: {paths: "%s"}}
+  text:  {uses: stages.extract.resiliparse.main_text, from: crawl}
+""" % SAMPLE  # noqa: UP031
+    run = "run: {max_error_rate: 0.02}\n"
+    assert small.run(recipe + run).code == 0
+    before = small.digests()
+    second = recipe + "  other: {uses: stages.extract.resiliparse.main_text, from: crawl, with: {%s}}\n"
+    field = next(n for n, f in __import__("stages.extract.resiliparse", fromlist=["x"]).main_text.params.model_fields.items() if f.annotation is bool)
+    value = not __import__("stages.extract.resiliparse", fromlist=["x"]).main_text.params().model_dump()[field]
+    assert small.run(second % f"{field}: {str(value).lower()}" + run).code == 0
+    after = small.digests()
+    assert {k: after[k] for k in before} == before
 
 
 def test_a_user_stage_change_is_a_new_question(small):
