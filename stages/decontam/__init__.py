@@ -1,0 +1,1 @@
+"""Decontamination: training documents against the test items of benchmarks."""
