@@ -4,14 +4,13 @@
 
 Ours, trafilatura (fast), resiliparse and jusText read the same pages, in turns, in one process. F1 is over the pages whose main
 text a person wrote or went over, each judged by weights that never saw its site (benchmarks/models, made by
-train_extractor.py); pages whose site is in no fold's training are judged the same way. Speed is process CPU time over the bytes as they
-came, decoding and metadata included for ours.
+train_extractor.py). Speed is process CPU time over pages in UTF-8; ours includes the check of the encoding and the metadata.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -57,11 +56,13 @@ class Result:
 
     @property
     def mean(self) -> tuple[float, float, float]:
+        """F1, precision and recall averaged over pages."""
         f1, precision, recall = np.mean([row.scores for row in self.rows], axis=0)
         return float(f1), float(precision), float(recall)
 
     @property
     def speed(self) -> float:
+        """Pages per second of CPU time."""
         return len(self.rows) / sum(row.seconds for row in self.rows)
 
 
@@ -69,7 +70,7 @@ def _ours(mode: str) -> Extract:
     from stages.extract.trees import load
 
     models = [load(MODELS / f"extractor_fold{k}.npz") for k in range(gold.FOLDS)]
-    params = ours.Main(mode=mode)
+    params = ours.Main.model_validate({"mode": mode})
 
     def run(page: gold.Gold) -> str:
         ours.weights = lambda: models[gold.fold(page.site)]  # type: ignore[assignment]
@@ -136,8 +137,8 @@ def _grouped(results: dict[str, Result], key: Callable[[gold.Gold], str]) -> lis
 def _slowest(results: dict[str, Result]) -> list[str]:
     lines = ["| | ms | KB | page |", "| --- | ---: | ---: | --- |"]
     for name, result in results.items():
-        for row in sorted(result.rows, key=lambda row: -row.seconds)[:2]:
-            lines.append(f"| {name} | {row.seconds * 1e3:.1f} | {len(row.page.html) // 1024} | {row.page.id} |")
+        slow = sorted(result.rows, key=lambda row: -row.seconds)[:2]
+        lines += [f"| {name} | {row.seconds * 1e3:.1f} | {len(row.page.html) // 1024} | {row.page.id} |" for row in slow]
     return lines
 
 
@@ -156,16 +157,17 @@ def section(results: dict[str, Result], *, quick: bool) -> str:
     base = results[TRAFILATURA].speed
     lines = [
         BEGIN, "## Main-content extraction", "",
-        f"{datetime.date.today().isoformat()}, {_machine()}. {len(results[OURS].rows)} pages"
-        + (f" (every {QUICK}th)" if quick else "") + ", word F1 averaged over pages, ours out of fold by site; CPU time of one process.", "",
-        "| extractor | F1 | precision | recall | pages/s per core | against trafilatura |", "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"{dt.date.today().isoformat()}, {_machine()}. {len(results[OURS].rows)} pages{' (a part)' if quick else ''}.", "",
+        "Word F1, precision and recall averaged over pages, ours out of fold by site; speed is CPU time of one process.", "",
+        "| extractor | F1 | precision | recall | pages/s per core | against trafilatura |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]  # fmt: skip
     for name, result in results.items():
         f1, precision, recall = result.mean
         lines.append(f"| {name} | {f1:.3f} | {precision:.3f} | {recall:.3f} | {result.speed:.0f} | {result.speed / base:.1f}x |")
     lines += ["", "F1 by source:", "", *_grouped(results, lambda page: page.source)]
     lines += ["", "F1 by page type, where the source names one:", ""]
-    lines += [line for line in _grouped(results, lambda page: page.page_type if page.page_type != page.source else "not named")]
+    lines += _grouped(results, lambda page: page.page_type if page.page_type != page.source else "not named")
     return "\n".join([*lines, "", "Slowest pages:", "", *_slowest(results), END])
 
 

@@ -45,6 +45,7 @@ WHY = {
     "list_ratio": "line feeds per word are not asked of languages without spaces, and characters are words there",
     "short_line_ratio": "short lines are not asked of languages without spaces",
     "too_few_sentences": "terminals of all scripts end lines, characters of scripts without spaces are words",
+    "duplicated_5_n_grams": "datatrove joins an n-gram's words without a separator, so that different ones look equal",
     "curly_bracket": "lines kept otherwise, so that another rule is met",
 }
 

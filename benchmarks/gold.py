@@ -41,8 +41,6 @@ class Gold:
     license: str
     html: bytes
     text: str
-    must_have: tuple[str, ...] = ()
-    must_not_have: tuple[str, ...] = ()
 
     @property
     def licensed(self) -> bool:
@@ -59,8 +57,8 @@ def pages(data: Path, kinds: tuple[str, ...] = JUDGED, every: int = 1) -> Iterat
         html = gzip.decompress((root / row["html_path"]).read_bytes())
         html = html.decode(row["encoding"] or "utf-8", "replace").encode()
         yield Gold(
-            row["id"], row["site"] or row["source"], row["source"], row["gold_kind"], row["page_type"] or row["source"], row["language"] or "",
-            row["license"], html, row["text"] or "", tuple(row["must_have"] or ()), tuple(row["must_not_have"] or ()),
+            row["id"], row["site"] or row["source"], row["source"], row["gold_kind"], row["page_type"] or row["source"],
+            row["language"] or "", row["license"], html, row["text"] or "",
         )  # fmt: skip
 
 
@@ -86,7 +84,7 @@ def fold(site: str) -> int:
     return hashlib.blake2b(site.encode(), digest_size=8).digest()[0] % FOLDS
 
 
-@njit(cache=True)
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def _align(page: NDArray[np.int32], gold: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which words of `page` stand in a best alignment with `gold`; a match that continues a run counts one and a half."""
     n, m = page.size, gold.size
@@ -108,10 +106,11 @@ def _align(page: NDArray[np.int32], gold: NDArray[np.int32]) -> NDArray[np.bool_
                     value, move = run[now, j], (move & 8) | 4
             best[now, j] = value
             moves[i, j] = move
-    return _trace(page, gold, moves)
+    traced: NDArray[np.bool_] = _trace(page, gold, moves)
+    return traced
 
 
-@njit(cache=True)
+@njit(cache=True)  # type: ignore[untyped-decorator]
 def _trace(page: NDArray[np.int32], gold: NDArray[np.int32], moves: NDArray[np.uint8]) -> NDArray[np.bool_]:
     matched = np.zeros(page.size, np.bool_)
     i, j, forced = page.size, gold.size, False

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +29,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import gold  # noqa: E402
 from stages.extract import blocks as b  # noqa: E402
-from stages.extract.context import surround, threshold  # noqa: E402
+from stages.extract.context import FLOOR, surround, threshold  # noqa: E402
 from stages.extract.features import CLASS_BITS, describe  # noqa: E402
-from stages.extract.formulas import write_formulas  # noqa: E402
 from stages.extract.trees import Forest, Model, chances  # noqa: E402
 from stages.extract.wording import LEXICON_BITS, W_WORDS, measure_all, title_set, word_slots  # noqa: E402
 
@@ -63,6 +63,7 @@ class Sample:
 
     @property
     def fold(self) -> int:
+        """The fold of its site."""
         return gold.fold(self.gold.site)
 
 
@@ -96,7 +97,7 @@ def _class_terms(page: b.Page, label: Floats, size: NDArray[np.int32]) -> tuple[
 
 def sample(page: gold.Gold) -> Sample | None:
     """Read one gold page; None when it holds no text at all."""
-    read = b.read_page(write_formulas(page.html))
+    read = b.read_page(page.html)
     if not len(read.blocks):
         return None
     texts = [read.text[block[b.B_TEXT0] : block[b.B_TEXT1]].tobytes().decode("utf-8", "replace") for block in read.blocks]
@@ -139,12 +140,13 @@ def weight(s: Sample) -> NDArray[np.float64]:
     return np.asarray(silver * s.size / np.sqrt((main + 20) * (all_words + 20)), np.float64)
 
 
-def boost(tables: list[Floats], samples: list[Sample], look: str) -> Forest:
-    """Train one look and flatten it."""
+def boost(tables: list[Floats], samples: list[Sample], look: str, rows: list[NDArray[np.int64]] | None = None) -> Forest:
+    """Train one look and flatten it; `rows` names the blocks of each page that stand in its table (all)."""
     import lightgbm
 
-    weights = np.concatenate([weight(s) for s in samples])
-    labels = np.concatenate([s.label for s in samples])
+    rows = rows or [np.arange(len(s.label)) for s in samples]
+    weights = np.concatenate([weight(s)[kept] for s, kept in zip(samples, rows, strict=True)])
+    labels = np.concatenate([s.label[kept] for s, kept in zip(samples, rows, strict=True)])
     data = lightgbm.Dataset(np.concatenate(tables), labels, weight=weights * (len(weights) / weights.sum()), params=COMMON)
     return flatten(lightgbm.train(COMMON, data, ROUNDS[look]).dump_model())
 
@@ -164,7 +166,10 @@ def flatten(dump: dict[str, Any]) -> Forest:
     roots, depths = [], []
 
     def slot() -> int:
-        feature.append(0), limit.append(np.float32(np.inf)), child.append(len(child)), value.append(0.0)
+        feature.append(0)
+        limit.append(np.float32(np.inf))
+        child.append(len(child))
+        value.append(0.0)
         return len(child) - 1
 
     for tree in dump["tree_info"]:
@@ -186,6 +191,13 @@ def flatten(dump: dict[str, Any]) -> Forest:
     )  # fmt: skip
 
 
+def second_table(s: Sample, d: Described, first: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Features of the second look and the blocks that get one."""
+    open_ = np.flatnonzero(first > FLOOR)
+    around = surround(first, s.page.blocks, s.page.nodes, d.counts)
+    return np.hstack([d.table[open_], around[open_]]), open_
+
+
 def fit(samples: list[Sample]) -> Model:
     """Weights from these pages: both looks and both lexicons."""
     inner = sorted({s.fold for s in samples})
@@ -197,22 +209,27 @@ def fit(samples: list[Sample]) -> Model:
         seen[k] = [described(s, words, classes) for s in parts[k]]
     ordered = [s for k in inner for s in parts[k]]
     tables = [d.table for k in inner for d in seen[k]]
-    second: list[Floats] = []
+    again: list[Floats] = []
+    rows: list[NDArray[np.int64]] = []
     for k in inner:
         rest = [(d.table, s) for j in inner if j != k for d, s in zip(seen[j], parts[j], strict=True)]
         forest = boost([table for table, _ in rest], [s for _, s in rest], "first")
         for d, s in zip(seen[k], parts[k], strict=True):
-            second.append(np.hstack([d.table, surround(chances(d.table, forest), s.page.blocks, s.page.nodes, d.counts)]))
+            table, open_ = second_table(s, d, chances(d.table, forest))
+            again.append(table)
+            rows.append(open_)
     first = boost(tables, ordered, "first")
-    return Model(first, boost(second, ordered, "second"), lexicon(samples, "words"), lexicon(samples, "classes"))
+    return Model(first, boost(again, ordered, "second", rows), lexicon(samples, "words"), lexicon(samples, "classes"))
 
 
 def chance(s: Sample, model: Model) -> tuple[Floats, Floats, Floats]:
     """Chances of both looks for the blocks of a page, and the words of each block."""
     d = described(s, model.words, model.classes)
     first = chances(d.table, model.first)
-    again = np.hstack([d.table, surround(first, s.page.blocks, s.page.nodes, d.counts)])
-    return first, chances(again, model.second), d.counts[:, W_WORDS].copy()
+    table, open_ = second_table(s, d, first)
+    second = first.copy()
+    second[open_] = chances(table, model.second)
+    return first, second, d.counts[:, W_WORDS].copy()
 
 
 def save(model: Model, path: Path) -> None:
@@ -241,8 +258,8 @@ def f1(samples: list[Sample], model: Model) -> dict[str, list[float]]:
         texts = [s.page.text[x[b.B_TEXT0] : x[b.B_TEXT1]].tobytes().decode("utf-8", "replace") for x in s.page.blocks]
         for name, found in zip(scores, looks, strict=True):
             kept = found >= threshold(found, sizes)
-            bag = gold.Counter(w for text, keep in zip(texts, kept, strict=True) if keep for w in gold.words(text))
-            scores[name].append(gold.score(bag, gold.Counter(gold.words(s.gold.text)))[0])
+            bag = Counter(w for text, keep in zip(texts, kept, strict=True) if keep for w in gold.words(text))
+            scores[name].append(gold.score(bag, Counter(gold.words(s.gold.text)))[0])
     return scores
 
 

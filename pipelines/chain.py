@@ -55,7 +55,7 @@ def open_call(call: Call) -> Opened:
     if stage.model is not None:
         extras["model"] = stage.model(params)
     providers = {}
-    for column, name in getattr(stage, "derived", {}).items():
+    for column, name in ((c, n) for c, n in getattr(stage, "derived", {}).items() if c in call.reads):
         provider = resolve(name, f"step '{call.step}'")
         default = provider.params()
         providers[column] = open_call(Call(call.step, name, {}, provider.reads_of(default), provider.writes_of(default)))

@@ -201,10 +201,9 @@ def sql(
     """Ask the store with SQL: every step is a view `recipe.step`; also steps, shards, drops, quarantine, lineage, refs, runs."""
 
     def work() -> int:
-        from manifests.catalog import CatalogError
-
-        from manifests.store import Store
         import pipelines.look as look
+        from manifests.catalog import CatalogError
+        from manifests.store import Store
 
         try:
             if query is None:
@@ -231,10 +230,9 @@ def peek(
     """Look at documents of a step."""
 
     def work() -> int:
-        from manifests.catalog import CatalogError
-
-        from manifests.store import Store
         import pipelines.look as look
+        from manifests.catalog import CatalogError
+        from manifests.store import Store
         from pipelines.recipe import load
         from pipelines.session import recipe_path
 

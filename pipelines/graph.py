@@ -207,7 +207,8 @@ def _reads(step: Step, stage: Stage, params: Params, where: Predicate | None, se
     """What must come from the parents, checked column by column with types."""
     wanted = stage.reads_of(params)
     for name, provider_name in getattr(stage, "derived", {}).items():
-        wanted.pop(name, None)
+        if wanted.pop(name, None) is None:
+            continue
         provider = resolve(provider_name, step.place)
         wanted |= provider.reads_of(provider.params())
     if "row" not in seen:

@@ -62,7 +62,8 @@ class Identities:
         if isinstance(node.stage, Source) and self.sample is not None:
             facts["sample"] = self.sample
         if isinstance(node.stage, Map | Reduce) and node.stage.derived:
-            facts["derived"] = [_provider_facts(p) for p in sorted(node.stage.derived.values())]
+            read = node.stage.reads_of(node.params)
+            facts["derived"] = [_provider_facts(p) for c, p in sorted(node.stage.derived.items()) if c in read]
         return facts
 
     def _column(self, node: Node, column: str) -> Any:

@@ -32,7 +32,7 @@ _UNCUT: Final = (
 _DROPPED_G: Final = "doin goin nothin nuthin ol somethin lovin havin".split()
 _CUT: Final = (
     "y'|all y|all how|'d|'y How|'d|'y not|'ve not|ve Not|'ve Not|ve can|not Can|not gon|na Gon|na got|ta Got|ta let|'s Let|'s "
-    "c'm|on C'm|on"
+    "c'm|on C'm|on °|c|. °|f|. °|k|. °|C|. °|F|. °|K|."
 ).split()
 _FACES: Final = (
     ":) :-) :)) :-)) :))) :-))) (: (-: =) (= :] :-] [: [-: [= =] :o) (o: :} :-} 8) 8-) (-8 ;) ;-) (; (-; :( :-( :(( :-(( :((( "

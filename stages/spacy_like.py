@@ -2,7 +2,7 @@
 
 White space cuts chunks; from a chunk's ends, prefixes and suffixes come off one at a time; what is left is an exception
 (`english_exceptions`), a URL, or is cut at infixes. Written from spaCy 3.8's documented order of decisions; left out are
-its second pass over exceptions inside other tokens, and literal IP addresses. Same token records as the plain splitter.
+literal IP addresses and some emoticons; its second pass over exceptions is made within a chunk only. Same token records as the plain splitter.
 """
 
 # ruff: noqa: SIM109 - `in (a, b)` builds a tuple in numba: slower to compile and to run
@@ -18,6 +18,7 @@ from stages.english_exceptions import SLOTS
 from stages.splitting import AFTER_LINE, AFTER_PARAGRAPH, AFTER_SPACE, decode, gap_after, inlined, kernel, put, slot
 
 _LETTER, _SPACE, _UPPER, _LOWER, _QUOTE = ch.LETTER, ch.SPACE, ch.UPPER, ch.LOWER, ch.QUOTE
+_ALNUM = ch.ALNUM
 _OPENS, _CLOSES, _ICON, _CURRENCY, _DIGIT = ch.OPENS, ch.CLOSES, ch.ICON, ch.CURRENCY, ch.ASCII_DIGIT
 _HYPHEN, _APOSTROPHE, _RELATION, _OPERATOR, _POINTED = ch.HYPHEN, ch.APOSTROPHE, ch.RELATION, ch.OPERATOR, ch.POINTED
 _LONGEST_UNIT: Final = 5
@@ -79,6 +80,12 @@ def prefix(codes: Any, a: int, b: int, table: Any) -> int:
 
 
 @inlined
+def is_scale(code: int) -> bool:
+    """The letter of a temperature scale: °C. is three tokens."""
+    return code == 67 or code == 70 or code == 75 or code == 99 or code == 102 or code == 107
+
+
+@inlined
 def point(codes: Any, a: int, b: int, table: Any) -> int:
     """Length of the suffix of points that ends a..b: a run of them, or one after the right kind of character."""
     at = b - 1
@@ -89,7 +96,7 @@ def point(codes: Any, a: int, b: int, table: Any) -> int:
     if at == a:
         return 0
     bits = int(table[slot(codes[at - 1])])
-    if bits & _POINTED:
+    if bits & _POINTED or (at - a > 1 and codes[at - 2] == 0xB0 and is_scale(codes[at - 1])):
         return 1
     return 1 if at - a > 1 and bits & _UPPER and int(table[slot(codes[at - 2])]) & _UPPER else 0
 
@@ -227,11 +234,14 @@ def is_url(codes: Any, a: int, b: int, table: Any) -> bool:
         return False
     if is_host(codes, a, b, table):
         return True
-    for i in range(a + 1, b - 3):
-        if codes[i] == 64 and is_host(codes, i + 1, b, table):
+    scheme = True
+    for i in range(a, b - 3):
+        code = codes[i]
+        if code == 64 and i > a and is_host(codes, i + 1, b, table):
             return True
-        if i - a >= 2 and codes[i] == 58 and codes[i + 1] == 47 and codes[i + 2] == 47 and is_host(codes, i + 3, b, table):
+        if scheme and i - a >= 2 and code == 58 and codes[i + 1] == 47 and codes[i + 2] == 47 and is_host(codes, i + 3, b, table):
             return True
+        scheme = scheme and (int(table[slot(code)]) & _ALNUM != 0 or code == 43 or code == 45 or code == 46 or code == 95)
     return False
 
 
@@ -261,6 +271,39 @@ def peel(
     return a, b, opened, closed
 
 
+@inlined
+def at_infixes(codes: Any, left: int, right: int, table: Any, marks: Any, n: int) -> int:
+    """Append the lengths of left..right, cut at infixes, to the n lengths in `marks`."""
+    done, i = left, left
+    while i < right:
+        size = infix(codes, i, left, right, table)
+        if size and i > left:
+            if i > done:
+                marks[n] = i - done
+                n += 1
+            marks[n] = size
+            n += 1
+            done = i + size
+        i += max(size, 1)
+    if done < right:
+        marks[n] = right - done
+        n += 1
+    return n
+
+
+@inlined
+def rejoined(codes: Any, a: int, k: int, marks: Any, n: int, keys: Any, cuts: Any, shapes: Any) -> tuple[int, int]:
+    """How many tokens from number k on are one exception after all, as `)` `:` is, and its packed lengths; else 1 and its own."""
+    best, packed, b = 1, 0, a
+    for width in range(1, min(n - k, 5) + 1):
+        b += marks[k + width - 1]
+        if width > 1 and b - a <= _LONGEST_EXCEPTION:
+            found = exception(codes, a, b, keys, cuts, shapes)
+            if found:
+                best, packed = width, found
+    return best, packed
+
+
 @kernel
 def chunk(
     codes: Any, places: Any, a: int, b: int, gap: int, table: Any, fold: Any, units: Any, keys: Any, cuts: Any, shapes: Any,
@@ -284,26 +327,21 @@ def chunk(
         marks[n] = right - left
         n += 1
     else:
-        done, i = left, left
-        while i < right:
-            size = infix(codes, i, left, right, table)
-            if size and i > left:
-                if i > done:
-                    marks[n] = i - done
-                    n += 1
-                marks[n] = size
-                n += 1
-                done = i + size
-            i += max(size, 1)
-        if done < right:
-            marks[n] = right - done
-            n += 1
+        n = at_infixes(codes, left, right, table, marks, n)
     for k in range(closed - 1, -1, -1):
         marks[n] = back[k]
         n += 1
-    for k in range(n):
-        at = put(codes, places, a, a + marks[k], gap if k == 0 else 0, table, fold, out, at)
-        a += marks[k]
+    k = 0
+    while k < n:
+        width, whole = rejoined(codes, a, k, marks, n, keys, cuts, shapes)
+        if whole == 0:
+            at = put(codes, places, a, a + marks[k], gap, table, fold, out, at)
+            gap, a = 0, a + marks[k]
+        k += width
+        while whole:
+            size = whole & 0xFF
+            at = put(codes, places, a, a + size, gap, table, fold, out, at)
+            gap, a, whole = 0, a + size, whole >> 8
     return at
 
 

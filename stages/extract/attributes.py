@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from stages.extract.compiled import kernel
 from stages.extract.markup import find, hash_of, lower
 from stages.extract.tags import (
     A_ARIA,
@@ -33,15 +35,15 @@ MAX_WORDS = 24
 """Words kept of one element's attributes: atomic CSS classes run to hundreds and say nothing."""
 
 
-@njit(cache=True, nogil=True)
-def _word(hashed: int, salt: int, state: NDArray[np.int64], words: NDArray[np.uint32]) -> None:
+@kernel
+def _word(hashed: Any, salt: int, state: NDArray[np.int64], words: NDArray[np.uint32]) -> None:
     """One word of a class list."""
     state[S_MASK] |= find(_ROLES, _BITS, hashed)
     words[state[S_TOKEN]] = np.uint32((hashed ^ (hashed >> np.uint64(32))) & np.uint64(0xFFFFFFFF)) ^ np.uint32(salt)
     state[S_TOKEN] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _words(
     page: NDArray[np.uint8], start: int, stop: int, salt: int, state: NDArray[np.int64], words: NDArray[np.uint32], limit: int
 ) -> None:
@@ -67,19 +69,20 @@ def _words(
         before = byte
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _undisplayed(page: NDArray[np.uint8], start: int, stop: int) -> bool:
     """Does a style say `display: none`?"""
-    for at in range(start, stop - 11):
+    for start_of_name in range(start, stop - 11):
+        at = start_of_name
         if lower(page[at]) == 100 and lower(page[at + 1]) == 105 and lower(page[at + 6]) == 121:
             at += 7
             while at < stop and (page[at] == 58 or page[at] == 32):
                 at += 1
-            return at + 3 < stop + 0 and lower(page[at]) == 110 and lower(page[at + 3]) == 101
+            return at + 3 < stop and lower(page[at]) == 110 and lower(page[at + 3]) == 101
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _value(page: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int, int]:
     """The value of the attribute whose name ended at `at`: from, to, and where to go on."""
     while at < stop and page[at] <= 32:
@@ -100,13 +103,13 @@ def _value(page: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int, int]:
     return start, at, at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _note(
     page: NDArray[np.uint8], name: int, start: int, stop: int, state: NDArray[np.int64], words: NDArray[np.uint32], limit: int
 ) -> None:
-    if name == A_CLASS or name == A_ID:
+    if name in (A_CLASS, A_ID):
         _words(page, start, stop, 0, state, words, limit)
-    elif name == A_ROLE or name == A_ITEMPROP or name == A_ITEMTYPE:
+    elif name in (A_ROLE, A_ITEMPROP, A_ITEMTYPE):
         _words(page, start, stop, 0x5BD1E995 * name & 0xFFFFFFFF, state, words, limit)
     elif name == A_HREF:
         state[S_HREF] = 1
@@ -116,7 +119,7 @@ def _note(
         state[S_MASK] |= 1 << 16
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def read_attributes(page: NDArray[np.uint8], at: int, stop: int, state: NDArray[np.int64], words: NDArray[np.uint32]) -> None:
     """Read the attributes in page[at:stop] into `state`, their words into `words`."""
     state[S_MASK] = state[S_SKIP] = state[S_HREF] = state[S_CLASS] = 0

@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stages.extract.attributes import S_CLASS, S_HREF, S_MASK, S_SKIP, S_TOKEN, read_attributes
-from stages.extract.markup import END, START, TEXT, tokenize
+from stages.extract.compiled import kernel
+from stages.extract.formulas import write_formulas
+from stages.extract.markup import END, START, TEXT, has_formulas, tokenize
 from stages.extract.tags import BLOCK, ID, KIND, SKIP
 from stages.extract.text import S_BEGIN, S_OUT, S_PENDING, S_PRE, put_text
 
@@ -64,7 +65,7 @@ def _closes() -> NDArray[np.bool_]:
 _STOPS, _CLOSES = _stops(), _closes()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _flush(state: State, out: NDArray[np.uint8], blocks: Table, stack: Table) -> None:
     """End the open block; one without text vanishes."""
     stop = state[S_OUT]
@@ -83,7 +84,7 @@ def _flush(state: State, out: NDArray[np.uint8], blocks: Table, stack: Table) ->
     state[S_PENDING] = 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _pop(state: State, depth: int, nodes: Table, stack: Table) -> None:
     """Close elements until `depth` of them are open."""
     while state[S_DEPTH] > depth:
@@ -91,7 +92,7 @@ def _pop(state: State, depth: int, nodes: Table, stack: Table) -> None:
         state[S_DEPTH] -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _push(tag: int, token0: int, state: State, nodes: Table, stack: Table) -> None:
     """Open an element whose attributes were just read."""
     if state[S_DEPTH] + 1 >= MAX_DEPTH:
@@ -111,7 +112,7 @@ def _push(tag: int, token0: int, state: State, nodes: Table, stack: Table) -> No
     stack[state[S_DEPTH]] = number
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _imply(tag: int, state: State, nodes: Table, stack: Table) -> None:
     """Close what the start of `tag` closes."""
     top = nodes[stack[state[S_DEPTH]], N_TAG]
@@ -127,7 +128,7 @@ def _imply(tag: int, state: State, nodes: Table, stack: Table) -> None:
         depth -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _open(tag: int, token0: int, state: State, out: NDArray[np.uint8], nodes: Table, blocks: Table, stack: Table) -> None:
     """The start tag of a block-level element."""
     if state[S_PRE] and tag != _PRE:
@@ -142,7 +143,7 @@ def _open(tag: int, token0: int, state: State, out: NDArray[np.uint8], nodes: Ta
         state[S_PRE] = 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _close(tag: int, state: State, out: NDArray[np.uint8], nodes: Table, blocks: Table, stack: Table) -> None:
     """The end tag of a block-level element; one that matches nothing in its scope is ignored."""
     if state[S_PRE] and tag != _PRE:
@@ -163,12 +164,12 @@ def _close(tag: int, state: State, out: NDArray[np.uint8], nodes: Table, blocks:
         if open_tag == tag or (heading and _H1 <= open_tag <= _H6):
             _pop(state, depth - 1, nodes, stack)
             return
-        if (open_tag == _TABLE) or (not cell and (open_tag == _TD or open_tag == _TH)):
+        if (open_tag == _TABLE) or (not cell and open_tag in (_TD, _TH)):
             return
         depth -= 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip(tokens: Table, count: int, at: int, barred: NDArray[np.bool_]) -> int:
     """Index of the end tag that closes the start tag at `at`; `at` itself when there is none.
 
@@ -189,14 +190,14 @@ def _skip(tokens: Table, count: int, at: int, barred: NDArray[np.bool_]) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _inline(tag: int, state: State, out: NDArray[np.uint8], blocks: Table, stack: Table) -> None:
     """The start tag of an element inside a line of text."""
     state[C_INLINE] |= state[S_MASK]
     if tag == _A:
         state[S_LINK] = state[S_HREF]
         state[C_LINKS] += state[S_HREF]
-    elif tag == _B or tag == _STRONG:
+    elif tag in (_B, _STRONG):
         state[S_STRONG] = 1
     elif tag == _IMG:
         state[C_IMAGES] += 1
@@ -206,7 +207,7 @@ def _inline(tag: int, state: State, out: NDArray[np.uint8], blocks: Table, stack
         _break(state, out, blocks, stack)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _break(state: State, out: NDArray[np.uint8], blocks: Table, stack: Table) -> None:
     """A `<br>`: the second in a row ends the block, as authors without `<p>` mean it."""
     last = state[S_OUT] - 1
@@ -220,8 +221,14 @@ def _break(state: State, out: NDArray[np.uint8], blocks: Table, stack: Table) ->
         state[S_PENDING] = 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _text(page: NDArray[np.uint8], start: int, stop: int, state: State, out: NDArray[np.uint8]) -> None:
+    if state[S_PRE] == 0:
+        while start < stop and page[start] <= 32 and page[start] != 0:
+            start += 1
+            state[S_PENDING] = 1
+        if start == stop:
+            return
     before = state[S_OUT]
     put_text(page, start, stop, out, state)
     written = state[S_OUT] - before
@@ -231,19 +238,19 @@ def _text(page: NDArray[np.uint8], start: int, stop: int, state: State, out: NDA
         state[C_STRONG] += written
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _end(tag: int, state: State, out: NDArray[np.uint8], nodes: Table, blocks: Table, stack: Table) -> None:
     if KIND[tag] & BLOCK:
         _close(tag, state, out, nodes, blocks, stack)
     elif tag == _A:
         state[S_LINK] = 0
-    elif tag == _B or tag == _STRONG:
+    elif tag in (_B, _STRONG):
         state[S_STRONG] = 0
     elif tag == _BR:
         _break(state, out, blocks, stack)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def walk(
     page: NDArray[np.uint8], tokens: Table, count: int, state: State, out: NDArray[np.uint8], nodes: Table, blocks: Table,
     classes: NDArray[np.uint32],
@@ -253,7 +260,7 @@ def walk(
     state[S_NODES], nodes[0] = 1, 0
     at = 0
     while at < count:
-        kind, tag, start, stop = tokens[at]
+        kind, tag, start, stop = tokens[at, 0], tokens[at, 1], tokens[at, 2], tokens[at, 3]
         state[S_AT] = start
         if kind == TEXT:
             _text(page, start, stop, state, out)
@@ -278,28 +285,41 @@ def walk(
 
 
 class Page(NamedTuple):
-    """A page in blocks: `text` holds the bytes that blocks point into, `classes` the hashed words of attributes."""
+    """A page in blocks: `text` holds the bytes that blocks point into, `classes` the hashed words of attributes.
 
-    source: NDArray[np.uint8]
+    `about` are the tokens of the tags that tell something about the page: html, meta, link, time.
+    """
+
+    html: bytes
     text: NDArray[np.uint8]
     nodes: Table
     blocks: Table
     classes: NDArray[np.uint32]
     title: bytes
+    about: Table
 
 
-def read_page(html: bytes) -> Page:
-    """UTF-8 bytes of a page to its blocks."""
-    source = np.frombuffer(html, np.uint8)
-    angles = html.count(b"<")
-    tokens = np.empty((3 * angles + 2, 4), np.int32)
-    count = tokenize(source, tokens)
+_ABOUT = np.isin(np.arange(KIND.size), [ID[name] for name in ("html", "meta", "link", "time")])
+
+
+def tokens_of(html: bytes) -> Table:
+    """The tokens of a page (rows of kind, tag, from, to)."""
+    tokens = np.empty((3 * html.count(b"<") + 2, 4), np.int32)
+    return tokens[: tokenize(np.frombuffer(html, np.uint8), tokens)]
+
+
+def read_page(html: bytes, *, formulas: bool = True) -> Page:
+    """UTF-8 bytes of a page to its blocks, formulas written as LaTeX unless told otherwise."""
+    tokens = tokens_of(html)
+    if formulas and has_formulas(np.frombuffer(html, np.uint8), tokens):
+        html = write_formulas(html)
+        tokens = tokens_of(html)
     state = np.zeros(S_SIZE, np.int64)
     out = np.empty(len(html) + 16, np.uint8)
-    nodes, blocks = np.empty((angles + 2, 11), np.int32), np.empty((count + 2, 11), np.int32)
+    nodes, blocks = np.empty((len(tokens) + 2, 11), np.int32), np.empty((len(tokens) + 2, 11), np.int32)
     classes = np.empty(len(html) // 2 + 16, np.uint32)
-    walk(source, tokens, count, state, out, nodes, blocks, classes)
+    walk(np.frombuffer(html, np.uint8), tokens, len(tokens), state, out, nodes, blocks, classes)
     return Page(
-        source, out[: state[S_OUT]], nodes[: state[S_NODES]], blocks[: state[S_BLOCKS]], classes[: state[S_TOKEN]],
-        html[state[S_TITLE0] : state[S_TITLE1]],
+        html, out[: state[S_OUT]], nodes[: state[S_NODES]], blocks[: state[S_BLOCKS]], classes[: state[S_TOKEN]],
+        html[state[S_TITLE0] : state[S_TITLE1]], tokens[(tokens[:, 0] == START) & _ABOUT[tokens[:, 1]]],
     )  # fmt: skip

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stages.extract.blocks import B_NODE, N_BLOCK0, N_BLOCK1, N_PARENT, N_PATH
+from stages.extract.compiled import kernel
 from stages.extract.wording import W_WORDS
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
+FLOOR = 0.02
+"""Blocks with a lower first chance are not looked at again: they are more than half of all, and almost never main text."""
 STEPS = 3
 LEVELS = 5
 REACHES = (3, 8, 25)
 COLUMNS = 1 + 2 * STEPS + LEVELS + 2 * len(REACHES) + 4 + 5
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def threshold(chance: Floats, words: Floats) -> float:
     """The chance above which blocks are kept so that expected word F1 is highest.
 
@@ -37,8 +41,8 @@ def threshold(chance: Floats, words: Floats) -> float:
     return cut
 
 
-@njit(cache=True, nogil=True)
-def _kin(chance: Floats, blocks: Ints, nodes: Ints, words: Floats, level: int) -> Floats:
+@kernel
+def _kin(chance: Floats, blocks: Ints, nodes: Ints, words: Floats, level: int) -> Any:
     """Mean chance, by words, of the blocks whose element (`level` up) has the same path."""
     size = 1
     while size < 2 * len(blocks) + 2:
@@ -58,15 +62,15 @@ def _kin(chance: Floats, blocks: Ints, nodes: Ints, words: Floats, level: int) -
     return sums[slots, 0] / sums[slots, 1]
 
 
-@njit(cache=True, nogil=True)
-def _mean(sums: NDArray[np.float64], low: int, high: int) -> float:
+@kernel
+def _mean(sums: NDArray[np.float64], low: int, high: int) -> Any:
     """Mean chance by words of the blocks from `low` to `high`; -1 when there are none."""
     if high <= low:
         return -1.0
     return (sums[high, 1] - sums[low, 1]) / (sums[high, 0] - sums[low, 0])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def surround(chance: Floats, blocks: Ints, nodes: Ints, counts: Floats) -> Floats:
     """Features of the second look (blocks x `COLUMNS`) from the chances of the first."""
     n = len(blocks)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stages.extract.blocks import (
@@ -26,6 +27,7 @@ from stages.extract.blocks import (
     N_TOKEN0,
     N_TOKEN1,
 )  # fmt: skip
+from stages.extract.compiled import kernel
 from stages.extract.tags import ID
 from stages.extract.wording import (
     W_BYTES,
@@ -65,8 +67,8 @@ SUMS = 7
 """Prefix sums: words, bytes, linked bytes, sentence ends, words of paragraphs, lexicon weight, blocks with a sentence."""
 
 
-@njit(cache=True, nogil=True)
-def _sums(blocks: Ints, nodes: Ints, counts: Floats) -> NDArray[np.float64]:
+@kernel
+def _sums(blocks: Ints, counts: Floats) -> NDArray[np.float64]:
     sums = np.zeros((len(blocks) + 1, SUMS), np.float64)
     for i in range(len(blocks)):
         row = counts[i]
@@ -82,7 +84,7 @@ def _sums(blocks: Ints, nodes: Ints, counts: Floats) -> NDArray[np.float64]:
     return sums
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _paths(nodes: Ints, classes: NDArray[np.uint32], weights: Floats) -> tuple[Floats, Floats]:
     """For each element the counts of `WATCHED` above it (itself included), and its class weights: own, sum, min, max."""
     above, named = np.zeros((len(nodes), _WATCHES), np.float32), np.zeros((len(nodes), 4), np.float32)
@@ -101,7 +103,7 @@ def _paths(nodes: Ints, classes: NDArray[np.uint32], weights: Floats) -> tuple[F
     return above, named
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _groups(blocks: Ints, nodes: Ints, counts: Floats, level: int) -> Floats:
     """For each block: number, words and linked bytes share of the blocks whose element (`level` up) has the same path."""
     size = 1
@@ -128,7 +130,7 @@ def _groups(blocks: Ints, nodes: Ints, counts: Floats, level: int) -> Floats:
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _repeats(hashes: Ints) -> Floats:
     """How often the text of each block stands on the page."""
     order = np.argsort(hashes)
@@ -142,8 +144,8 @@ def _repeats(hashes: Ints) -> Floats:
     return found
 
 
-@njit(cache=True, nogil=True)
-def _candidate(blocks: Ints, nodes: Ints, counts: Floats) -> int:
+@kernel
+def _candidate(blocks: Ints, nodes: Ints, counts: Floats) -> Any:
     """The element with most words of sentences directly below it (grandchildren count half), after Readability's idea."""
     score = np.zeros(len(nodes), np.float32)
     for i in range(len(blocks)):
@@ -155,7 +157,7 @@ def _candidate(blocks: Ints, nodes: Ints, counts: Floats) -> int:
     return np.argmax(score)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _page(blocks: Ints, nodes: Ints, counts: Floats, sums: NDArray[np.float64], best: int, page: Floats) -> None:
     """Features of the whole page, the same for all blocks."""
     total, n = sums[-1], max(1, len(blocks))
@@ -180,7 +182,7 @@ def _page(blocks: Ints, nodes: Ints, counts: Floats, sums: NDArray[np.float64], 
 PAGE = 14
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _own(i: int, blocks: Ints, counts: Floats, repeats: Floats, row: Floats) -> int:
     """The block's own words."""
     block, c = blocks[i], counts[i]
@@ -194,10 +196,8 @@ def _own(i: int, blocks: Ints, counts: Floats, repeats: Floats, row: Floats) -> 
     return 23
 
 
-@njit(cache=True, nogil=True)
-def _elements(
-    node: int, blocks: Ints, nodes: Ints, above: Floats, named: Floats, sums: NDArray[np.float64], row: Floats, inline: int
-) -> int:
+@kernel
+def _elements(node: int, nodes: Ints, above: Floats, named: Floats, sums: NDArray[np.float64], row: Floats, inline: int) -> int:
     """The elements that hold the block."""
     at = 0
     row[at], row[at + 1], row[at + 2], row[at + 3] = nodes[node, N_DEPTH], named[node, 1], named[node, 2], named[node, 3]
@@ -218,7 +218,7 @@ def _elements(
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _near(i: int, blocks: Ints, nodes: Ints, counts: Floats, row: Floats) -> int:
     """Two blocks before and two after."""
     at = 0
@@ -235,7 +235,7 @@ def _near(i: int, blocks: Ints, nodes: Ints, counts: Floats, row: Floats) -> int
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _place(i: int, node: int, best: int, since: Ints, nodes: Ints, sums: NDArray[np.float64], row: Floats) -> int:
     """Where on the page the block stands."""
     n, total = len(sums) - 1, sums[-1]
@@ -262,8 +262,8 @@ ELEMENTS = 4 + _WATCHES + BITS + 8 * LEVELS
 COLUMNS = OWN + ELEMENTS + NEAR + PLACE + GROUPS + PAGE
 
 
-@njit(cache=True, nogil=True)
-def _since(i: int, tag: int, since: Ints) -> None:
+@kernel
+def _since(tag: int, since: Ints) -> None:
     """Blocks since the last heading, its level, and blocks since the first h1 (-1: before it)."""
     if _H1 <= tag <= _H6:
         since[0], since[1] = 0, tag - _H1 + 1
@@ -275,11 +275,11 @@ def _since(i: int, tag: int, since: Ints) -> None:
         since[2] = 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def describe(blocks: Ints, nodes: Ints, classes: NDArray[np.uint32], weights: Floats, counts: Floats, hashes: Ints) -> Floats:
     """The feature matrix of a page (blocks x `COLUMNS`); `counts` and `hashes` come from `wording.measure_all`."""
     table = np.empty((len(blocks), COLUMNS), np.float32)
-    sums = _sums(blocks, nodes, counts)
+    sums = _sums(blocks, counts)
     above, named = _paths(nodes, classes, weights)
     same, cousins, repeats = _groups(blocks, nodes, counts, 0), _groups(blocks, nodes, counts, 1), _repeats(hashes)
     best, page = _candidate(blocks, nodes, counts), np.empty(PAGE, np.float32)
@@ -287,9 +287,9 @@ def describe(blocks: Ints, nodes: Ints, classes: NDArray[np.uint32], weights: Fl
     since = np.array([0, 0, -1], np.int32)
     for i in range(len(blocks)):
         node, row = blocks[i, B_NODE], table[i]
-        _since(i, nodes[node, N_TAG], since)
+        _since(nodes[node, N_TAG], since)
         at = _own(i, blocks, counts, repeats, row)
-        at += _elements(node, blocks, nodes, above, named, sums, row[at:], blocks[i, B_INLINE])
+        at += _elements(node, nodes, above, named, sums, row[at:], blocks[i, B_INLINE])
         at += _near(i, blocks, nodes, counts, row[at:])
         at += _place(i, node, best, since, nodes, sums, row[at:])
         row[at : at + 3], row[at + 3 : at + 6] = same[i], cousins[i]

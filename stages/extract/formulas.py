@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from html import escape, unescape
 
-_TAG = re.compile(rb"<(/?)(?:(?:\w{1,9}:)?(math)|(d-math)|(script)|(img))(?=[\s/>])", re.IGNORECASE)
+from stages.extract.latex import latex_of
+
+_TAG = re.compile(rb"<(/?)(?:(?:m(?:ml)?:)?(math)|(d-math)|(script)|(img))(?=[\s/>])", re.IGNORECASE)
 _SCRIPT_END = re.compile(rb"</script", re.IGNORECASE)
 _ANNOTATION = re.compile(rb"<(?:\w{1,9}:)?annotation\s[^>]{0,200}?tex[^>]{0,50}>([^<]*)<", re.IGNORECASE)
 _ALTTEXT = re.compile(rb"\balttext\s*=\s*(?:\"([^\"]*)\"|'([^']*)')", re.IGNORECASE)
@@ -24,9 +26,6 @@ _FORMULA_IMAGE = re.compile(
 _TEXLIKE = re.compile(rb"[\\^_={}]|^\W?\w\W?$")
 _STYLE = re.compile(r"^\{\\(?:display|text)style\s+(.*)\}$", re.DOTALL)
 _DELIMITED = re.compile(r"^(?:\$\$?|\\\(|\\\[)(.*?)(?:\$\$?|\\\)|\\\])$", re.DOTALL)
-
-HINTS = (b"math", b"latex", b"mimetex", b"cht=tx")
-"""No formula is missed by looking for these first, and a page without them costs a few memory scans."""
 
 
 def _text(tex: str, *, display: bool) -> bytes:
@@ -77,8 +76,6 @@ def write_formulas(html: bytes) -> bytes:
 
     One pass from tag to tag that never looks back, so time is linear in bytes whatever the page holds.
     """
-    if not any(hint in html for hint in HINTS):
-        return html
     images = b"mwe-math-mathml" not in html
     parts: list[bytes] = []
     written, at, opened = 0, 0, None
@@ -103,143 +100,3 @@ def write_formulas(html: bytes) -> bytes:
             parts += [html[written:begin], text]
             written = at
     return b"".join([*parts, html[written:]]) if parts else html
-
-
-_PART = re.compile(r"<(/?)(?:\w{1,9}:)?([a-zA-Z]+)([^>]*?)(/?)>|([^<]+)")
-_FENCE = re.compile(r"\b(open|close|separators)\s*=\s*[\"']([^\"']*)[\"']")
-
-SYMBOLS = {
-    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ϵ": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta",
-    "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "ς": "varsigma",
-    "τ": "tau", "υ": "upsilon", "φ": "varphi", "ϕ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega", "ϑ": "vartheta", "Γ": "Gamma",
-    "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Υ": "Upsilon", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
-    "∑": "sum", "∏": "prod", "∐": "coprod", "∫": "int", "∬": "iint", "∭": "iiint", "∮": "oint", "∂": "partial", "∇": "nabla",
-    "∞": "infty", "±": "pm", "∓": "mp", "×": "times", "÷": "div", "·": "cdot", "⋅": "cdot", "∗": "ast", "∘": "circ", "∙": "bullet",
-    "≤": "le", "≥": "ge", "≠": "ne", "≈": "approx", "≡": "equiv", "∼": "sim", "≃": "simeq", "≅": "cong", "∝": "propto", "≪": "ll",
-    "≫": "gg", "→": "to", "←": "leftarrow", "↔": "leftrightarrow", "⇒": "Rightarrow", "⇐": "Leftarrow", "⇔": "Leftrightarrow",
-    "↦": "mapsto", "⟶": "longrightarrow", "⟹": "Longrightarrow", "⇌": "rightleftharpoons", "↑": "uparrow", "↓": "downarrow",
-    "∈": "in", "∉": "notin", "∋": "ni", "⊂": "subset", "⊆": "subseteq", "⊃": "supset", "⊇": "supseteq", "∪": "cup", "∩": "cap",
-    "∖": "setminus", "∅": "emptyset", "∀": "forall", "∃": "exists", "¬": "neg", "∧": "wedge", "∨": "vee", "⊕": "oplus", "⊗": "otimes",
-    "⊥": "perp", "∥": "parallel", "∠": "angle", "ℏ": "hbar", "ℓ": "ell", "ℜ": "Re", "ℑ": "Im", "ℵ": "aleph", "′": "prime",
-    "…": "ldots", "⋯": "cdots", "⋮": "vdots", "⋱": "ddots", "⟨": "langle", "⟩": "rangle", "⌊": "lfloor", "⌋": "rfloor",
-    "⌈": "lceil", "⌉": "rceil", "‖": "|", "†": "dagger", "√": "surd", "⊢": "vdash", "⊨": "models", "△": "triangle", "°": "circ",
-}  # fmt: skip
-_LITERAL = {"−": "-", "ℝ": r"\mathbb{R}", "ℕ": r"\mathbb{N}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}"}
-_LITERAL |= {"{": r"\{", "}": r"\}", "%": r"\%", "#": r"\#", "&": r"\&", "\\": r"\backslash ", "$": r"\$", "_": r"\_"}
-_HIDDEN = dict.fromkeys("\u2061\u2062\u2063\u2064\u200b\u200a\u2009\u2002\u2003\xa0", " ")
-_TABLE = str.maketrans({**{sign: f"\\{name} " for sign, name in SYMBOLS.items()}, **_LITERAL, **_HIDDEN})
-_FUNCTIONS = frozenset(
-    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log", "ln", "exp", "lim", "max", "min", "sup", "inf", "det", "dim", "ker", "gcd", "deg", "arg", "Pr"]
-)
-_ACCENTS = {
-    "^": "hat", "ˆ": "hat", "~": "tilde", "˜": "tilde", "¯": "overline", "‾": "overline", "→": "vec", "⃗": "vec", "˙": "dot",
-    "¨": "ddot", "⏞": "overbrace", "―": "overline", "_": "overline", "^^": "widehat",
-}  # fmt: skip
-
-
-def _symbols(text: str) -> str:
-    return " ".join(unescape(text).translate(_TABLE).split())
-
-
-def _leaf(name: str, raw: str) -> str:
-    """A token element."""
-    text = " ".join(unescape(raw).split())
-    if name in ("mtext", "ms"):
-        return f"\\text{{{text}}}" if text.strip() else "\\ "
-    if name == "mi" and text in _FUNCTIONS:
-        return f"\\{text}"
-    if name == "mi" and len(text) > 1 and text.isascii() and text.isalpha():
-        return f"\\mathrm{{{text}}}"
-    if name == "mo" and text in _FUNCTIONS:
-        return f"\\{text}"
-    return _symbols(raw)
-
-
-def _group(text: str) -> str:
-    """An argument, in braces unless it is one character."""
-    return text if len(text) == 1 else f"{{{text}}}"
-
-
-def _over(base: str, top: str) -> str:
-    bare = top.strip().replace("\\to", "→")
-    if bare in _ACCENTS:
-        return f"\\{_ACCENTS[bare]}{{{base}}}"
-    return f"{base}^{_group(top)}" if _limits(base) else f"\\overset{{{top}}}{{{base}}}"
-
-
-def _limits(base: str) -> bool:
-    return base.strip() in {"\\sum", "\\prod", "\\int", "\\lim", "\\max", "\\min", "\\sup", "\\inf", "\\oint", "\\coprod"}
-
-
-def _fenced(parts: list[str], attributes: str) -> str:
-    named = dict(_FENCE.findall(attributes))
-    comma = unescape(named.get("separators", ","))[:1] or ""
-    opening, closing = _symbols(named.get("open", "(")) or ".", _symbols(named.get("close", ")")) or "."
-    return f"\\left{opening} {comma.join(parts)} \\right{closing}"
-
-
-def _scripts(parts: list[str]) -> str:
-    """`mmultiscripts`: base, then pairs of sub- and superscripts."""
-    base, rest = parts[0], [part for part in parts[1:] if part != "\0"]
-    marks = "".join(f"{sign}{_group(part)}" for sign, part in zip("_^" * len(rest), rest, strict=False) if part)
-    return base + marks
-
-
-def _element(name: str, parts: list[str], attributes: str) -> str:
-    """One MathML element from the LaTeX of its children."""
-    match name, parts:
-        case "mfrac", [top, bottom]:
-            return f"\\frac{{{top}}}{{{bottom}}}"
-        case "msup", [base, up]:
-            return f"{_group(base) if ' ' in base else base}^{_group(up)}"
-        case "msub", [base, low]:
-            return f"{base}_{_group(low)}"
-        case (("msubsup" | "munderover"), [base, low, up]):
-            return f"{base}_{_group(low)}^{_group(up)}"
-        case "munder", [base, low]:
-            return f"{base}_{_group(low)}" if _limits(base) else f"\\underset{{{low}}}{{{base}}}"
-        case "mover", [base, top]:
-            return _over(base, top)
-        case "mroot", [base, degree]:
-            return f"\\sqrt[{degree}]{{{base}}}"
-        case "msqrt", _:
-            return f"\\sqrt{{{' '.join(parts)}}}"
-        case "mtable", _:
-            return "\\begin{matrix} " + " \\\\ ".join(parts) + " \\end{matrix}"
-        case (("mtr" | "mlabeledtr"), _):
-            return " & ".join(parts)
-        case "mfenced", _:
-            return _fenced(parts, attributes)
-        case "mmultiscripts", [_, *_]:
-            return _scripts(parts)
-        case "semantics", [first, *_]:
-            return first
-        case (("mphantom" | "annotation" | "none"), _):
-            return ""
-        case _:
-            return " ".join(part for part in parts if part)
-
-
-_LEAVES = frozenset(("mi", "mn", "mo", "mtext", "ms"))
-
-
-def latex_of(mathml: str) -> str:
-    """Presentation MathML (what stands inside `<math>`) as LaTeX: a stack and no recursion, unknown elements are rows."""
-    stack: list[tuple[str, list[str], str]] = [("math", [], "")]
-    for match in _PART.finditer(mathml):
-        closing, name, attributes, single, text = match.groups()
-        if text is not None:
-            if stack[-1][0] in _LEAVES:
-                stack[-1][1].append(text)
-            continue
-        name = name.lower()
-        if not closing:
-            stack.append((name, [], attributes))
-        if (closing or single) and len(stack) > 1:
-            top, parts, held = stack.pop()
-            written = _leaf(top, "".join(parts)) if top in _LEAVES else _element(top, parts, held)
-            stack[-1][1].append(written)
-    while len(stack) > 1:
-        top, parts, held = stack.pop()
-        stack[-1][1].append(_element(top, parts, held))
-    return " ".join(part for part in stack[0][1] if part)

@@ -7,6 +7,7 @@ bytes. Each block is described (`features`), given a chance to be main text (`tr
 
 from __future__ import annotations
 
+import codecs
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from stages.extract.trees import Model
 
 WEIGHTS = Path(__file__).parent / "models" / "main.npz"
-BOM = "\ufeff"
+BOMS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""Pages that begin so, hold escapes or begin with zeros may be in another encoding although they are valid UTF-8."""
 
 
 class Main(Params):
@@ -79,25 +81,25 @@ class Extracted(NamedTuple):
 def extract(html: bytes, charset: str | None, params: Main) -> Extracted:
     """Main text and metadata of one page."""
     from stages.extract.blocks import read_page
-    from stages.extract.formulas import write_formulas
     from stages.extract.metadata import read_metadata
     from stages.extract.render import render
 
-    source = as_utf8(html[: params.max_bytes], charset)
-    page = read_page(write_formulas(source) if params.formulas else source)
+    page = read_page(as_utf8(html[: params.max_bytes], charset), formulas=params.formulas)
     kept = np.flatnonzero(choose(page, params)) if len(page.blocks) else np.zeros(0, np.int64)
     text = render(page, kept, markdown=params.format == "markdown")
-    return Extracted(text, read_metadata(source, page.title))
+    return Extracted(text, read_metadata(page))
 
 
 def as_utf8(html: bytes, charset: str | None) -> bytes:
     """The page in UTF-8; bytes that already are come back untouched."""
     from stages.ingest.charset import decode
 
-    text, codec = decode(html, charset)
-    if codec == "utf-8" and not text.startswith(BOM) and "\ufffd" not in text:
-        return html
-    return text.removeprefix(BOM).encode("utf-8", "replace")
+    if 0 not in html[:1024] and 0x1B not in html and not html.startswith(BOMS):
+        try:
+            return html if html.isascii() or html.decode() else b""
+        except UnicodeDecodeError:
+            pass
+    return decode(html, charset)[0].removeprefix("\ufeff").encode("utf-8", "replace")
 
 
 def choose(page: Page, params: Main) -> NDArray[np.bool_]:
@@ -109,22 +111,25 @@ def choose(page: Page, params: Main) -> NDArray[np.bool_]:
     title = title_set(np.frombuffer(page.title, np.uint8))
     counts, hashes = measure_all(page.text, page.blocks, model.words, title)
     if params.mode == "rules" or len(page.blocks) > params.max_blocks:
-        return rules.keep(page.blocks, page.nodes, counts)
+        kept: NDArray[np.bool_] = rules.keep(page.blocks, page.nodes, counts)
+        return kept
     return judge(page, model, counts, hashes)
 
 
 def judge(page: Page, model: Model, counts: NDArray[np.float32], hashes: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Both looks at every block, and the threshold of the page."""
-    from stages.extract.context import surround, threshold
+    from stages.extract.context import FLOOR, surround, threshold
     from stages.extract.features import describe
     from stages.extract.trees import chances
     from stages.extract.wording import W_WORDS
 
     table = describe(page.blocks, page.nodes, page.classes, model.classes, counts, hashes)
-    first = chances(table, model.first)
-    again = np.hstack([table, surround(first, page.blocks, page.nodes, counts)])
-    second = chances(again, model.second)
-    return second >= threshold(second, counts[:, W_WORDS].copy())
+    chance = chances(table, model.first)
+    open_ = np.flatnonzero(chance > FLOOR)
+    around = surround(chance, page.blocks, page.nodes, counts)
+    chance[open_] = chances(np.hstack([table[open_], around[open_]]), model.second)
+    kept: NDArray[np.bool_] = chance >= threshold(chance, counts[:, W_WORDS].copy())
+    return kept
 
 
 @functools.cache

@@ -6,28 +6,29 @@ bare attributes, a `<` that begins no tag) and builds no tree. No recursion and 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from stages.extract.compiled import inlined, kernel
 from stages.extract.tags import ID, KIND, RAW, TAG_TABLE
 
 TEXT, START, END, RAWTEXT = 0, 1, 2, 3
 """Kinds of a token; its row is (kind, tag, from, to): text bytes, the attributes of a start tag, the content of raw text."""
 
 _KEYS, _VALUES = TAG_TABLE
-_PLAIN = ID["script"]
 _FNV, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def lower(byte: int) -> int:
     """ASCII lower case."""
     return byte + 32 if 65 <= byte <= 90 else byte
 
 
-@njit(cache=True, nogil=True)
-def find(keys: NDArray[np.uint64], values: NDArray[np.int32], hashed: int) -> int:
+@kernel
+def find(keys: NDArray[np.uint64], values: NDArray[np.int32], hashed: Any) -> Any:
     """The value of a hash in an open addressing table, or 0."""
     mask = np.uint64(keys.size - 1)
     slot = hashed & mask
@@ -38,8 +39,8 @@ def find(keys: NDArray[np.uint64], values: NDArray[np.int32], hashed: int) -> in
     return 0
 
 
-@njit(cache=True, nogil=True)
-def hash_of(page: NDArray[np.uint8], start: int, stop: int) -> int:
+@kernel
+def hash_of(page: NDArray[np.uint8], start: int, stop: int) -> Any:
     """FNV-1a of the lower-cased bytes."""
     value = _FNV
     for at in range(start, stop):
@@ -47,7 +48,7 @@ def hash_of(page: NDArray[np.uint8], start: int, stop: int) -> int:
     return value
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def name_end(page: NDArray[np.uint8], at: int) -> int:
     """End of a tag name: white space, `/` or `>`."""
     while at < page.size and page[at] > 32 and page[at] != 47 and page[at] != 62:
@@ -55,7 +56,7 @@ def name_end(page: NDArray[np.uint8], at: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tag_end(page: NDArray[np.uint8], at: int) -> int:
     """Position of the `>` that ends a tag, quotes respected; the page's size when there is none."""
     size = page.size
@@ -77,7 +78,7 @@ def tag_end(page: NDArray[np.uint8], at: int) -> int:
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _comment_end(page: NDArray[np.uint8], at: int) -> int:
     """First byte after the comment or declaration that begins at `at` (its `<`)."""
     size = page.size
@@ -91,7 +92,7 @@ def _comment_end(page: NDArray[np.uint8], at: int) -> int:
     return min(at + 1, size)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _raw_end(page: NDArray[np.uint8], at: int, start: int, stop: int) -> int:
     """Position of `</name` after `at`, where the name is page[start:stop]; the page's size when there is none."""
     size, width = page.size, stop - start
@@ -106,7 +107,7 @@ def _raw_end(page: NDArray[np.uint8], at: int, start: int, stop: int) -> int:
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put(tokens: NDArray[np.int32], count: int, kind: int, tag: int, start: int, stop: int) -> int:
     tokens[count, 0] = kind
     tokens[count, 1] = tag
@@ -115,7 +116,7 @@ def _put(tokens: NDArray[np.int32], count: int, kind: int, tag: int, start: int,
     return count + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _tag(page: NDArray[np.uint8], at: int, tokens: NDArray[np.int32], count: int) -> tuple[int, int]:
     """Read the tag at `at` (its `<`): the position after it and the number of tokens."""
     closing = page[at + 1] == 47
@@ -134,12 +135,12 @@ def _tag(page: NDArray[np.uint8], at: int, tokens: NDArray[np.int32], count: int
     return min(end + 1, page.size), _put(tokens, count, START, tag, stop, end)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _letter(byte: int) -> bool:
     return 97 <= (byte | 32) <= 122
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tokenize(page: NDArray[np.uint8], tokens: NDArray[np.int32]) -> int:
     """Fill `tokens` (rows of kind, tag, from, to) and return their number.
 
@@ -164,3 +165,24 @@ def tokenize(page: NDArray[np.uint8], tokens: NDArray[np.int32]) -> int:
             at, count = _tag(page, at, tokens, count)
         text = at
     return _put(tokens, count, TEXT, 0, text, size) if size > text else count
+
+
+_FORMULAS = np.isin(np.arange(KIND.size), [ID[name] for name in ("math", "d-math", "m:math", "mml:math")])
+_SCRIPT, _IMG = ID["script"], ID["img"]
+_MATH, _LATEX, _MIMETEX, _CHART = (int.from_bytes(part, "big") for part in (b"math", b"atex", b"etex", b"=tx&"))
+
+
+@kernel
+def has_formulas(page: NDArray[np.uint8], tokens: NDArray[np.int32]) -> bool:
+    """Whether `formulas.write_formulas` may find something: formula elements, scripts or images that say math or (la|mime)tex."""
+    for n in range(len(tokens)):
+        tag = tokens[n, 1]
+        if tokens[n, 0] != START or not (_FORMULAS[tag] or tag in (_SCRIPT, _IMG)):
+            continue
+        if _FORMULAS[tag]:
+            return True
+        for at in range(tokens[n, 2], tokens[n, 3] - 3):
+            here = page[at] << 24 | page[at + 1] << 16 | page[at + 2] << 8 | page[at + 3]
+            if here == _MATH or (tag == _IMG and here in (_LATEX, _MIMETEX, _CHART)):
+                return True
+    return False

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from html import unescape
 from typing import NamedTuple
 
-HEAD = 1 << 18
-"""Bytes in which meta and link tags are looked for; heads with inlined styles reach 200 KB."""
+from stages.extract.blocks import Page
+from stages.extract.tags import ID
+
+MOST = 2_000
+"""Tags that are read; beyond lie pages that mean harm."""
 LONGEST = 2048
 """Bytes of a tag or a value that are read: no field is longer in earnest."""
 
-_TAG = re.compile(rb"<(?:meta|link)\s", re.IGNORECASE)
 _ATTRIBUTE = re.compile(rb"""([a-zA-Z][\w:.-]{0,30})\s{0,9}=\s{0,9}(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
-_HTML = re.compile(rb"<html\s", re.IGNORECASE)
 _JSON_DATE = re.compile(rb'"datePublished"\s{0,9}:\s{0,9}"([^"]{4,40})"')
-_TIME = re.compile(rb"<time\s", re.IGNORECASE)
 _DATE = re.compile(
     r"(?P<year>(?:19|20)\d\d)-?(?P<month>0[1-9]|1[0-2])-?(?P<day>0[1-9]|[12]\d|3[01])(?P<time>[T ]\d\d:\d\d(?::\d\d)?)?"
 )
@@ -51,17 +51,18 @@ def _clean(value: bytes | None) -> str | None:
     return text or None
 
 
-def _tags(pattern: re.Pattern[bytes], html: bytes) -> Iterator[dict[bytes, bytes]]:
-    """Attributes of the tags that begin as `pattern`; one pass, as each search begins behind the tag before."""
-    at = 0
-    while (match := pattern.search(html, at)) and (at := html.find(b">", match.end()) + 1):
-        yield _attributes(html[match.end() : min(at - 1, match.end() + LONGEST)])
+def _tags(page: Page, *names: str) -> Iterator[dict[bytes, bytes]]:
+    """Attributes of the tags of these names."""
+    wanted = [ID[name] for name in names]
+    for _, tag, start, stop in page.about[:MOST].tolist():
+        if tag in wanted:
+            yield _attributes(page.html[start : min(stop, start + LONGEST)])
 
 
-def _declared(head: bytes) -> dict[str, bytes]:
+def _declared(page: Page) -> dict[str, bytes]:
     """Meta names and properties (lower case) and `link:canonical`; the first of each counts."""
     found: dict[str, bytes] = {}
-    for tag in _tags(_TAG, head):
+    for tag in _tags(page, "meta", "link"):
         if b"href" in tag:
             name, value = b"link:" + tag.get(b"rel", b"").lower(), tag[b"href"]
         else:
@@ -86,25 +87,24 @@ def date_of(text: str | None) -> str | None:
     return f"{parts['year']}-{month:02}-{day:02}" + (parts.get("time") or "").replace(" ", "T")
 
 
-def _published(declared: dict[str, bytes], html: bytes) -> str | None:
+def _published(declared: dict[str, bytes], page: Page) -> str | None:
     for name in DATES:
         if name in declared and (date := date_of(_clean(declared[name]))):
             return date
-    if match := _JSON_DATE.search(html):
+    if match := _JSON_DATE.search(page.html):
         return date_of(_clean(match[1]))
-    return next((date for tag in _tags(_TIME, html) if (date := date_of(_clean(tag.get(b"datetime"))))), None)
+    return next((date for tag in _tags(page, "time") if (date := date_of(_clean(tag.get(b"datetime"))))), None)
 
 
-def read_metadata(html: bytes, title: bytes) -> Metadata:
-    """Metadata of UTF-8 bytes; `title` is what stands in `<title>`."""
-    head = html[:HEAD]
-    declared = _declared(head)
-    root = next(_tags(_HTML, head[:8192]), {})
+def read_metadata(page: Page) -> Metadata:
+    """Metadata of a page from its tags."""
+    declared = _declared(page)
+    root = next(_tags(page, "html"), {})
     language = _clean(root.get(b"lang") or root.get(b"xml:lang") or declared.get("content-language") or declared.get("og:locale"))
     code = _LANGUAGE.match(language) if language else None
     return Metadata(
-        title=_clean(title) or _clean(declared.get("og:title")),
+        title=_clean(page.title) or _clean(declared.get("og:title")),
         canonical_url=_clean(declared.get("link:canonical") or declared.get("og:url")),
         language_declared=code[0].replace("_", "-") if code else None,
-        published=_published(declared, html),
+        published=_published(declared, page),
     )

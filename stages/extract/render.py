@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stages.extract.blocks import B_NODE, B_PRE, B_TEXT0, B_TEXT1, N_PARENT, N_TAG, Page
+from stages.extract.compiled import kernel
 from stages.extract.tags import ID
 
 Ints = NDArray[np.int32]
@@ -22,7 +22,7 @@ LONGEST_CELL = 400
 """Bytes of a cell in a pipe row; tables with longer cells lay out a page and are written as paragraphs."""
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def layout(nodes: Ints) -> Ints:
     """Layout (`L_*`) of every element, inherited from its parent."""
     found = np.zeros((len(nodes), 7), np.int32)
@@ -33,11 +33,11 @@ def layout(nodes: Ints) -> Ints:
             row[L_ITEM] = n
         elif tag == _TR:
             row[L_ROW], row[L_CELL] = n, 0
-        elif tag == _TD or tag == _TH:
+        elif tag in (_TD, _TH):
             row[L_CELL], row[L_ITEM], row[L_LISTS] = n, 0, 0
         elif tag == _TABLE:
             row[L_ROW] = row[L_CELL] = 0
-        elif tag == _UL or tag == _OL:
+        elif tag in (_UL, _OL):
             row[L_LISTS] += 1
             row[L_LIST] = n
         elif tag == _QUOTE:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from stages.extract.blocks import B_LINKED, B_NODE, N_BLOCK0, N_BLOCK1, N_PARENT, N_PATH_MASK, N_TAG
+from stages.extract.blocks import B_LINKED, B_NODE, N_BLOCK0, N_BLOCK1, N_MASK, N_PARENT, N_TAG
+from stages.extract.compiled import kernel
 from stages.extract.tags import ID, ROLES
 from stages.extract.wording import W_BYTES, W_ENDS, W_WORDS
 
@@ -19,25 +19,37 @@ _OUTSIDE = np.zeros(max(ID.values()) + 1, np.bool_)
 _OUTSIDE[[ID[name] for name in ("nav", "footer", "aside", "form", "button", "menu", "dialog", "noscript")]] = True
 LINKED = 0.5
 """Share of linked bytes above which a block is navigation (the usual value since Kohlschuetter et al., WSDM 2010)."""
-LONG, SHORT = 15, 4
-"""Words of a block that stands by itself, and of one that needs good company."""
+MUCH = 0.4
+"""Share of a page's unlinked words above which an element is not boilerplate."""
+LONG, SHORT = 15, 1
+"""Words of a block that stands by itself, and of one in the company of sentences."""
 
 
-@njit(cache=True, nogil=True)
-def _plain(blocks: Ints, nodes: Ints, counts: Floats) -> NDArray[np.bool_]:
-    """Blocks outside of boilerplate elements that are not mostly links."""
-    outside = np.zeros(len(nodes), np.bool_)
+@kernel
+def _outside(nodes: Ints, sums: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Boilerplate elements, and all below them. One that holds much of the page is none, whatever its class says."""
+    found = np.zeros(len(nodes), np.bool_)
     for n in range(1, len(nodes)):
-        outside[n] = outside[nodes[n, N_PARENT]] or _OUTSIDE[nodes[n, N_TAG]]
-    found = np.zeros(len(blocks), np.bool_)
-    for i in range(len(blocks)):
-        node = blocks[i, B_NODE]
-        linked = blocks[i, B_LINKED] > LINKED * counts[i, W_BYTES]
-        found[i] = not (outside[node] or linked or nodes[node, N_PATH_MASK] & _BAD)
+        held = sums[nodes[n, N_BLOCK1]] - sums[nodes[n, N_BLOCK0]]
+        named = _OUTSIDE[nodes[n, N_TAG]] or (nodes[n, N_MASK] & _BAD) != 0
+        found[n] = found[nodes[n, N_PARENT]] or (named and held < MUCH * sums[-1])
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
+def _plain(blocks: Ints, nodes: Ints, counts: Floats) -> NDArray[np.bool_]:
+    """Blocks outside of boilerplate elements that are not mostly links."""
+    sums = np.zeros(len(blocks) + 1, np.float64)
+    for i in range(len(blocks)):
+        linked = blocks[i, B_LINKED] > LINKED * counts[i, W_BYTES]
+        sums[i + 1] = sums[i] + (0 if linked else counts[i, W_WORDS])
+    outside, found = _outside(nodes, sums), np.zeros(len(blocks), np.bool_)
+    for i in range(len(blocks)):
+        found[i] = sums[i + 1] > sums[i] and not outside[blocks[i, B_NODE]]
+    return found
+
+
+@kernel
 def _home(blocks: Ints, nodes: Ints, counts: Floats, plain: NDArray[np.bool_]) -> int:
     """The deepest element that holds three quarters of the words of all plain sentences."""
     sums = np.zeros(len(blocks) + 1, np.float64)
@@ -52,7 +64,7 @@ def _home(blocks: Ints, nodes: Ints, counts: Floats, plain: NDArray[np.bool_]) -
     return home
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def keep(blocks: Ints, nodes: Ints, counts: Floats) -> NDArray[np.bool_]:
     """Which blocks are main text: plain ones inside the home of the page's sentences, and long sentences outside of it."""
     plain = _plain(blocks, nodes, counts)

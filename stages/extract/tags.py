@@ -23,7 +23,7 @@ _BLOCKS = (
 _VOIDS = "br hr img input meta link area base col embed source track wbr param"
 _RAWS = "script style textarea title iframe noembed noframes xmp"
 _SKIPS = "svg math template select datalist canvas audio video object mjx-math"
-_INLINES = "a b strong em i code span html head sup sub small label time font"
+_INLINES = "a b strong em i code span html head sup sub small label time font d-math m:math mml:math"
 
 TAGS: tuple[str, ...] = ("", *_BLOCKS.split(), *_VOIDS.split(), *_RAWS.split(), *_SKIPS.split(), *_INLINES.split())
 ID: Mapping[str, int] = {name: number for number, name in enumerate(TAGS)}
@@ -39,7 +39,8 @@ ROLES: Mapping[str, str] = {
     "related": "related recommend recommended recommendations more popular trending latest also similar recent most next prev",
     "share": "share sharing social socials facebook twitter follow addthis whatsapp like likes vote votes",
     "comment": "comment comments disqus respond replies reply discussion",
-    "promotion": "ad ads advert advertisement sponsor sponsored promo promotion banner newsletter subscribe subscription signup donate cta",
+    "promotion": "ad ads advert advertisement sponsor sponsored promo promotion banner newsletter subscribe "
+    "subscription signup donate cta",
     "consent": "cookie cookies consent gdpr modal popup overlay dialog login signin paywall",
     "content": "content article post entry body story main text articlebody description copy richtext prose markdown wysiwyg",
     "post": "message messages thread topic question answer posts review reviews postbody msg answercell",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from stages.extract.compiled import inlined, kernel
 from stages.extract.tags import ENTITY_TABLE, WINDOWS_1252
 
 S_OUT, S_BEGIN, S_PENDING, S_PRE = range(8, 12)
@@ -19,7 +19,7 @@ Bytes = NDArray[np.uint8]
 State = NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _space(byte: int, out: Bytes, state: State) -> None:
     """White space: kept inside `<pre>`, else one space that is due before the next character."""
     if state[S_PRE] == 0:
@@ -29,7 +29,7 @@ def _space(byte: int, out: Bytes, state: State) -> None:
         state[S_OUT] += 1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined
 def _settle(out: Bytes, state: State) -> None:
     """Write the space that is due."""
     if state[S_PENDING]:
@@ -40,7 +40,7 @@ def _settle(out: Bytes, state: State) -> None:
         state[S_PENDING] = 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _blank(code: int) -> int:
     """1 for white space, 2 for characters that show nothing (controls, soft hyphen, zero width, marks of direction), else 0."""
     if code <= 32:
@@ -52,7 +52,7 @@ def _blank(code: int) -> int:
     return 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_code(code: int, out: Bytes, state: State) -> None:
     """Write one code point as UTF-8."""
     blank = _blank(code)
@@ -77,7 +77,7 @@ def _put_code(code: int, out: Bytes, state: State) -> None:
         state[S_OUT] = at + 4
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number(page: Bytes, at: int, stop: int) -> tuple[int, int]:
     """`&#...`: code point (-1: none) and the position after it."""
     radix = 10
@@ -103,7 +103,7 @@ def _number(page: Bytes, at: int, stop: int) -> tuple[int, int]:
     return (code if 0 < code < 0x110000 and not 0xD800 <= code < 0xE000 else 0xFFFD), at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _named(page: Bytes, at: int, stop: int) -> tuple[int, int]:
     """`&name`: code point (-1: none) and the position after it. Names are case-sensitive."""
     hashed, start = _FNV, at
@@ -121,7 +121,7 @@ def _named(page: Bytes, at: int, stop: int) -> tuple[int, int]:
     return -1, at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _reference(page: Bytes, at: int, stop: int, out: Bytes, state: State) -> int:
     """A `&`: write what it stands for, return the position after it."""
     if at + 1 < stop and page[at + 1] == 35:
@@ -134,7 +134,7 @@ def _reference(page: Bytes, at: int, stop: int, out: Bytes, state: State) -> int
     return after
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _wide(page: Bytes, at: int, stop: int) -> tuple[int, int]:
     """Code point and length of the UTF-8 sequence at `at`, for two and three bytes; 0 and its length otherwise."""
     byte = page[at]
@@ -145,7 +145,7 @@ def _wide(page: Bytes, at: int, stop: int) -> tuple[int, int]:
     return 0x10000, min(4, stop - at)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put_text(page: Bytes, at: int, stop: int, out: Bytes, state: State) -> None:
     """Append the text in page[at:stop] (valid UTF-8) to `out`."""
     while at < stop:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from stages.extract.compiled import kernel
 
 Floats = NDArray[np.float32]
 
@@ -36,9 +37,9 @@ class Model(NamedTuple):
     classes: Floats
 
 
-@njit(cache=True, nogil=True)
-def _add(table: Floats, forest: Forest, total: Floats) -> None:
-    rows = len(table)
+@kernel
+def _add(columns: Floats, forest: Forest, total: Floats) -> None:
+    rows = total.size
     at = np.empty(rows, np.int32)
     feature, threshold, child = forest.feature, forest.threshold, forest.child
     for tree in range(forest.roots.size):
@@ -46,16 +47,16 @@ def _add(table: Floats, forest: Forest, total: Floats) -> None:
         for _ in range(forest.depths[tree]):
             for row in range(rows):
                 node = at[row]
-                at[row] = child[node] + (table[row, feature[node]] > threshold[node])
+                at[row] = child[node] + (columns[feature[node], row] > threshold[node])
         for row in range(rows):
             total[row] += forest.value[at[row]]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def chances(table: Floats, forest: Forest) -> Floats:
     """The chance of each row of features: the logistic of the sum over all trees, rounded to 2^-16 for equal bytes anywhere."""
     total = np.zeros(len(table), np.float32)
-    _add(table, forest, total)
+    _add(np.ascontiguousarray(table.T), forest, total)  # rows of a page mostly sit at one node: their values lie together
     for row in range(total.size):
         total[row] = np.round(65536 / (1 + np.exp(-np.float64(total[row])))) / 65536
     return total
@@ -67,5 +68,5 @@ def load(path: Path) -> Model:
         forests = [
             Forest(*(np.ascontiguousarray(stored[f"{look}_{name}"]) for name in Forest._fields)) for look in ("first", "second")
         ]
-        lexicons = [stored[name].astype(np.float32) / 16 for name in ("words", "classes")]
-    return Model(*forests, *lexicons)
+        words, classes = (stored[name].astype(np.float32) / np.float32(16) for name in ("words", "classes"))
+    return Model(forests[0], forests[1], words, classes)

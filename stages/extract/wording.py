@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from stages.extract.blocks import B_TEXT0, B_TEXT1
+from stages.extract.compiled import kernel
 from stages.extract.markup import lower
 
 (
@@ -23,7 +25,7 @@ _FNV, _PRIME = np.uint32(2166136261), np.uint32(16777619)
 Bytes = NDArray[np.uint8]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def kind_of(text: Bytes, at: int, stop: int) -> tuple[int, int]:
     """What stands at `at` and how many bytes it takes.
 
@@ -50,7 +52,7 @@ def kind_of(text: Bytes, at: int, stop: int) -> tuple[int, int]:
     return _three((byte & 15) << 12 | (text[at + 1] & 63) << 6 | (text[at + 2] & 63)), 3
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _three(code: int) -> int:
     """The kind of a character of three bytes in UTF-8."""
     if 0x3040 <= code < 0x3100 or 0x3400 <= code < 0xA000 or 0xAC00 <= code < 0xD7B0 or 0xF900 <= code < 0xFB00:
@@ -64,8 +66,8 @@ def _three(code: int) -> int:
     return 6 if 0x2000 <= code < 0x2C00 or 0x3000 <= code < 0x3040 or code >= 0xFE00 else 1
 
 
-@njit(cache=True, nogil=True)
-def _word(row: NDArray[np.float32], hashed: int, lexicon: NDArray[np.float32], title: NDArray[np.bool_]) -> None:
+@kernel
+def _word(row: NDArray[np.float32], hashed: Any, lexicon: NDArray[np.float32], title: NDArray[np.bool_]) -> None:
     """Add a word's weight to its block."""
     slot = (hashed ^ (hashed >> np.uint32(LEXICON_BITS))) & np.uint32((1 << LEXICON_BITS) - 1)
     weight = lexicon[slot]
@@ -75,7 +77,7 @@ def _word(row: NDArray[np.float32], hashed: int, lexicon: NDArray[np.float32], t
     row[W_TITLE] += title[slot & np.uint32(1023)]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _note(kind: int, row: NDArray[np.float32]) -> None:
     """Count one character."""
     if kind == 4:
@@ -92,10 +94,10 @@ def _note(kind: int, row: NDArray[np.float32]) -> None:
         row[W_LAST] = kind
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def measure(
     text: Bytes, start: int, stop: int, lexicon: NDArray[np.float32], title: NDArray[np.bool_], row: NDArray[np.float32]
-) -> int:
+) -> Any:
     """Fill one row of counts for text[start:stop]; returns a 31-bit hash of its words."""
     row[:] = 0
     row[W_FIRST] = -1
@@ -129,7 +131,7 @@ def measure(
     return whole & np.uint32(0x7FFFFFFF)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def word_slots(text: Bytes, start: int, stop: int, slots: NDArray[np.int32]) -> int:
     """The lexicon slots of the words of text[start:stop], in order; returns their number (training and the title need them)."""
     hashed, length, wide, at, count = _FNV, 0, np.uint32(0), start, 0
@@ -157,7 +159,7 @@ def word_slots(text: Bytes, start: int, stop: int, slots: NDArray[np.int32]) -> 
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def measure_all(
     text: Bytes, blocks: NDArray[np.int32], lexicon: NDArray[np.float32], title: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -168,7 +170,7 @@ def measure_all(
     return counts, hashes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def title_set(text: Bytes) -> NDArray[np.bool_]:
     """The words of a title as 1,024 flags over their slots."""
     flags, slots = np.zeros(1024, np.bool_), np.empty(text.size + 1, np.int32)
