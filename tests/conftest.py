@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import settings
 
 from manifests.store import Store
 from pipelines.executors.contract import Outcome, Wait
@@ -20,6 +21,10 @@ from pipelines.program import Mark, Task, Work
 from pipelines.recipe import load
 from pipelines.run import Result, Run
 from pipelines.targets import lay_out
+
+# deterministic, and a busy machine is no failure
+settings.register_profile("gristmill", deadline=None, derandomize=True)
+settings.load_profile("gristmill")
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data" / "dev"
 
