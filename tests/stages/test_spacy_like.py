@@ -37,6 +37,7 @@ def spacy_words():
         ("well-known end.Next 3.14 a,b x/y", "well - known end . Next 3.14 a , b x / y"),
         ("see www.example.org/a-b, jane@firm.com!", "see www.example.org/a-b , jane@firm.com !"),
         ('"Wait..." — she said… :)', '" Wait ... " — she said … :)'),
+        ("(a list): at 20°C. link=”http://a.org/x", "( a list ): at 20 ° C . link=”http://a.org / x"),
         ("$5 5€ US$7 at 10am", "$ 5 5 € US$ 7 at 10 am"),
     ],
 )
