@@ -1,0 +1,595 @@
+"""Near duplicates: signatures against datatrove and rensa, the band join, a whole job at three sizes, and accuracy.
+
+    .venv/bin/python benchmarks/dedup.py [--quick] [--sizes 10000,100000,1000000]
+
+The peers (datatrove 0.10.1 with spaCy, rensa 0.5.0) get an environment of their own under .cache/bench and run this same
+file in a subprocess on the same documents. Rates are documents by process CPU time of one core; the whole job is wall time
+of `gristmill run dedup` with two workers and the peak of the memory that it and its workers share and own (summed PSS).
+The report goes between its markers in benchmarks/RESULTS.md; the last line printed is JSON.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+DATA = ROOT / ".." / "shared" / "data" / "dev"
+CACHE = ROOT / ".cache" / "bench"
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+BEGIN, END = "<!-- dedup:begin -->", "<!-- dedup:end -->"
+PEER = CACHE / "peer-dedup-1"
+PINS = ["datatrove[io]==0.10.1", "spacy==3.8.18", "nltk==3.10.4", "xxhash<4", "rensa==0.5.0", "tokenizers==0.22.1"]
+BANDS, ROWS = 20, 13
+SHARD = 20_000
+FAMILY = 5
+
+
+def rows(path):
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def real_texts():
+    return [row["text"] for row in rows(DATA / "quality.jsonl.gz")]
+
+
+def best(repeats, call):
+    """Smallest CPU time of several calls: other load only ever adds."""
+    found = []
+    for _ in range(repeats):
+        begin = time.process_time()
+        call()
+        found.append(time.process_time() - begin)
+    return min(found)
+
+
+# -- signatures -------------------------------------------------------------------------------------------------------
+
+
+def peer_python():
+    python = PEER / "bin" / "python"
+    if not (PEER / "ready").exists():
+        print("making the peers' environment ...", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", PEER], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *PINS], check=True)
+        (PEER / "ready").touch()
+    return python
+
+
+def peer_main(source, target):
+    """In the peers' environment: their signatures of the documents, timed, and datatrove's pairs."""
+    from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
+    from datatrove.utils.hashing import HashConfig
+    from rensa import RMinHash
+
+    job = json.loads(Path(source).read_text())
+    texts, twins = job["texts"], job["twins"]
+    config = MinhashConfig(n_grams=5, num_buckets=BANDS, hashes_per_bucket=ROWS, hash_config=HashConfig(precision=64))
+    block = MinhashDedupSignature(str(Path(target).parent / "signatures"), config)
+    block.get_signature(block.get_shingles("warm up " * 40))
+    found = {}
+
+    def datatrove():
+        for text in texts[: job["slow"]]:
+            block.get_signature(block.get_shingles(text))
+
+    def shingles(text):
+        words = text.lower().split()
+        return [" ".join(words[i : i + 5]) for i in range(max(len(words) - 4, 1))]
+
+    def rensa():
+        for text in texts:
+            mine = RMinHash(num_perm=BANDS * ROWS, seed=42)
+            mine.update(shingles(text))
+            mine.digest()
+
+    cut = [shingles(text) for text in texts]
+
+    def rensa_hashing():
+        RMinHash.digest_matrix_from_token_sets(cut, BANDS * ROWS, 42)
+
+    found["datatrove"] = best(2, datatrove) / job["slow"]
+    found["rensa"] = best(2, rensa) / len(texts)
+    found["rensa_hashing"] = best(2, rensa_hashing) / len(texts)
+    pairs = []
+    for one, two in twins:
+        a, b = (block.get_signature(block.get_shingles(t)) for t in (one, two))
+        pairs.append(any(x == y for x, y in zip(a, b, strict=True)))
+    found["pairs"] = pairs
+    Path(target).write_text(json.dumps(found))
+
+
+def ask_peers(texts, twins, slow):
+    folder = CACHE / "dedup-peer"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"texts": texts, "twins": twins, "slow": slow}))
+    command = [peer_python(), __file__, "--peer", folder / "job.json", folder / "found.json"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return json.loads((folder / "found.json").read_text())
+
+
+def frame(texts):
+    import pyarrow as pa
+
+    from stages.contract import TEXT
+
+    return pa.table({"text": pa.array(texts, TEXT)})
+
+
+def own_signatures(texts, repeats, **params):
+    """Seconds a document, in batches of the engine's size, analysis included."""
+    from stages.analysis import Words, words
+    from stages.dedup.minhash import signatures
+
+    chosen = signatures.params(bands=BANDS, rows=ROWS, **params)
+    batches = [frame(texts[i : i + 2048]) for i in range(0, len(texts), 2048)]
+
+    def sign():
+        for batch in batches:
+            signatures(words(batch, Words()) if chosen.unit == "words" else batch, chosen)
+
+    sign()
+    return best(repeats, sign) / len(texts)
+
+
+def band_rows(texts, **params):
+    import numpy as np
+
+    from stages.analysis import Words, words
+    from stages.dedup.minhash import signatures
+
+    made = signatures(words(frame(texts), Words()), signatures.params(bands=BANDS, rows=ROWS, **params))
+    return np.frombuffer(b"".join(made["bands"].to_pylist()), "<u8").reshape(-1, BANDS)
+
+
+# -- planted pairs ------------------------------------------------------------------------------------------------------
+
+
+def planted(texts, similarity, count, seed):
+    """Pairs of real texts of which the second keeps the share 2J/(1+J) of the first and continues with another text."""
+    rng = random.Random(seed)
+    long = [t for t in texts if len(t) > 4000]
+    found = []
+    for _ in range(count):
+        one, other = rng.sample(long, 2)
+        start, kept = rng.randrange(len(one) - 3999), round(3000 * 2 * similarity / (1 + similarity))
+        first = one[start : start + 3000]
+        found.append((first, first[:kept] + other[: 3000 - kept]))
+    return found
+
+
+def jaccard(one, two, **kind):
+    import numpy as np
+
+    from stages.analysis import Words, words
+    from stages.dedup.jaccard import shingle_sets
+    from stages.dedup.minhash import Shingles
+
+    sets = shingle_sets(words(frame([one, two]), Words()), Shingles(**kind))
+    a, b = (np.frombuffer(s.as_py(), np.uint32) for s in sets)
+    both = len(np.intersect1d(a, b))
+    return both / (len(a) + len(b) - both)
+
+
+def probability(similarity):
+    return 1 - (1 - similarity**ROWS) ** BANDS
+
+
+def curve(texts, count):
+    """Share of planted pairs that share a band against the theory, for similarities from 0.5 to 1."""
+    found = []
+    for step in range(50, 101, 5):
+        pairs = planted(texts, step / 100, count, step)
+        true = [jaccard(*pair) for pair in pairs]
+        matrix = band_rows([t for pair in pairs for t in pair]).reshape(-1, 2, BANDS)
+        hit = (matrix[:, 0] == matrix[:, 1]).any(axis=1)
+        found += list(zip(true, hit.tolist(), strict=True))
+    return found
+
+
+# -- the band join --------------------------------------------------------------------------------------------------------
+
+
+def join(count):
+    """Band rows a second from an unsorted partition to components, and from one that the engine has sorted."""
+    import numpy as np
+    import pyarrow as pa
+
+    from manifests import spill
+    from stages.dedup.components import Edges, Room
+    from stages.dedup.minhash import pairs
+
+    rng = np.random.default_rng(1)
+    keys = rng.integers(0, 2**64, count, dtype=np.uint64)
+    again = np.flatnonzero(rng.random(count) < 0.15)
+    keys[again] = keys[rng.integers(0, count, len(again))]
+    table = pa.table(
+        {"key": keys, "row": np.repeat(np.arange(count // BANDS + 1), BANDS)[:count], "survivor": pa.nulls(count, pa.string())}
+    )
+
+    def settled(ordered):
+        with Room(1 << 40) as room:
+            edges = Edges(room)
+            for out in pairs.settle(spill.by_key(ordered, 65_536), pairs.params()):
+                edges.add(out["row"].to_numpy(), out["other"].to_numpy())
+            edges.components()
+
+    ordered = table.take(pa.array(np.lexsort((table["row"].to_numpy(), keys))))
+    settled(ordered.slice(0, 1000))
+    alone = best(3, lambda: settled(ordered))
+    sort = best(2, lambda: table.take(pa.array(spill._order(table))))
+    return count / alone, count / (alone + sort)
+
+
+# -- the whole job --------------------------------------------------------------------------------------------------------
+
+
+def corpus(folder, size, texts):
+    """Parquet shards: a quarter of the documents are copies, word for word or with edits, of others; the rest are new.
+
+    A new document is some real paragraphs in random order with one word in ten replaced, or (one in fifty) a real document.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if (folder / "ready").exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    rng = random.Random(size)
+    pieces = [p.split() for t in texts for p in t.split("\n") if 20 <= len(p.split()) <= 120]
+    vocabulary = sorted({w for p in pieces[:3000] for w in p})
+
+    def fresh():
+        if rng.random() < 0.02:
+            return rng.choice(texts).split()
+        return replaced([w for p in rng.choices(pieces, k=rng.randint(3, 6)) for w in p], 0.1)
+
+    def replaced(words, rate):
+        count, words = round(len(words) * rate), list(words)
+        for place, word in zip(rng.choices(range(len(words)), k=count), rng.choices(vocabulary, k=count), strict=True):
+            words[place] = word
+        return words
+
+    recent = []
+    for start in range(0, size, SHARD):
+        made = []
+        for number in range(start, min(start + SHARD, size)):
+            copy = bool(recent) and rng.random() < 0.25
+            family, words = rng.choice(recent) if copy else (number, fresh())
+            words = replaced(words, rng.choice((0, 0, 0.003, 0.01, 0.03))) if copy else words
+            made.append({"id": f"{number:032x}", "text": " ".join(words), "family": family})
+            if not copy:
+                recent.append((number, words))
+                if len(recent) > 2000:
+                    recent[rng.randrange(2000)] = recent.pop()
+        pq.write_table(pa.Table.from_pylist(made), folder / f"{start:09d}.parquet", compression="zstd")
+    (folder / "ready").touch()
+
+
+def tree_memory(process):
+    """PSS of a process and its descendants: shared pages count once."""
+    import psutil
+
+    total = 0
+    for one in [process, *process.children(recursive=True)]:
+        try:
+            total += one.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total
+
+
+def whole_job(size, texts, partitions):
+    import psutil
+
+    source, store = CACHE / f"dedup-corpus-{size}", CACHE / "dedup-store"
+    corpus(source, size, texts)
+    shutil.rmtree(store, ignore_errors=True)
+    command = [sys.executable, "-m", "pipelines.cli", "run", "dedup", "--store", store, "--workers", "2"]
+    command += ["--set", f"paths={source}/*.parquet", "--set", f"partitions={partitions}"]
+    begin, peak, over = time.monotonic(), [0], threading.Event()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+
+        def watch():
+            while not over.wait(0.5):
+                peak[0] = max(peak[0], tree_memory(psutil.Process(run.pid)))
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        _, errors = run.communicate()
+        over.set()
+        watcher.join()
+    if run.returncode:
+        raise RuntimeError(errors.decode()[-2000:])
+    used = sum(f.stat().st_size for f in store.rglob("*") if f.is_file())
+    return {"seconds": time.monotonic() - begin, "peak": peak[0], "store": used, **verdicts(store, source)}
+
+
+def columns(store, step, names):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (folder,) = list((store / "objects").glob(f"{step}-*"))
+    parts = json_parts(folder)
+    return pa.concat_tables(pq.read_table(path, columns=names) for path in parts)
+
+
+def json_parts(folder):
+    return sorted(p for p in (folder / "parts").glob("*.parquet") if "quarantine" not in p.name)
+
+
+def verdicts(store, source):
+    """Of the dropped rows, how many lie in the family of their twin."""
+    import pyarrow.parquet as pq
+
+    family = {}
+    for path in source.glob("*.parquet"):
+        table = pq.read_table(path, columns=["id", "family"])
+        family |= dict(zip(table["id"].to_pylist(), table["family"].to_pylist(), strict=True))
+    found = {"dropped": 0, "right": 0}
+    for step in ("same", "near"):
+        (owner,) = list((store / "objects").glob(f"{step}-*"))
+        base = next((store / "objects").glob("texts-*"))
+        for part in json_parts(owner):
+            ids = pq.read_table(base / "parts" / part.name, columns=["id"])["id"].to_pylist()
+            twins = pq.read_table(part, columns=["twin"])["twin"].to_pylist()
+            for one, two in zip(ids, twins, strict=True):
+                if two is not None:
+                    found["dropped"] += 1
+                    found["right"] += family[one] == family[two]
+    return found
+
+
+# -- bad input ----------------------------------------------------------------------------------------------------------
+
+
+def giants(size):
+    """Seconds for one document of `size` bytes and the growth of this process beyond the document itself."""
+    import psutil
+
+    from stages.dedup.minhash import signatures
+
+    batch = frame(["The quick brown fox jumps over the lazy dog. " * (size // 45)])
+    before = psutil.Process().memory_info().rss
+    begin = time.process_time()
+    signatures(batch, signatures.params())
+    return time.process_time() - begin, psutil.Process().memory_info().rss - before
+
+
+def identical(count):
+    """Seconds to join a million equal documents: one bucket a band."""
+    import numpy as np
+    import pyarrow as pa
+
+    from stages.dedup.minhash import pairs
+
+    none = pa.nulls(count, pa.string())
+    bands = pa.array([bytes(range(8 * BANDS))] * count, pa.binary())
+    table = pa.table({"bands": bands, "survivor": none, "row": np.arange(count)})
+    begin, edges = time.process_time(), 0
+    emitted = pairs.emit(table, pairs.params())
+    keys = emitted["key"].to_numpy()
+    for key in np.unique(keys[:BANDS]):
+        part = emitted.filter(pa.array(keys == key))
+        edges += sum(out.num_rows for out in pairs.settle(iter([part]), pairs.params()))
+    return time.process_time() - begin, edges
+
+
+# -- labelled ----------------------------------------------------------------------------------------------------------
+
+
+def articles():
+    """Planted pairs of the labelled news articles that share a band, and other pairs that do."""
+    import itertools
+
+    texts = list(rows(DATA / "neardup" / "articles.jsonl.gz"))
+    truth = [json.loads(line) for line in (DATA / "neardup" / "articles_truth.jsonl").read_text().splitlines()]
+    keys = list(texts[0])
+    name = "id" if "id" in keys else keys[0]
+    place = {row[name]: i for i, row in enumerate(texts)}
+    pairs = {frozenset(place[v] for v in pair.values() if v in place) for pair in truth}
+    matrix = band_rows([row["text"] for row in texts])
+    found = set()
+    for band in range(BANDS):
+        buckets = {}
+        for i, value in enumerate(matrix[:, band].tolist()):
+            buckets.setdefault(value, []).append(i)
+        found |= {frozenset(p) for members in buckets.values() for p in itertools.combinations(members, 2)}
+    return len(pairs), len(pairs & found), len(found - pairs)
+
+
+CRAWL = """
+name: labelled
+params: {{paths: "{paths}"}}
+steps:
+  texts:    {{uses: stages.ingest.warc.pages, with: {{paths: "${{paths}}"}}}}
+  main:     {{uses: stages.extract.resiliparse.main_text, from: texts}}
+  signed:   {{uses: stages.dedup.minhash.signatures, from: main}}
+  pairs:    {{uses: stages.dedup.minhash.pairs, from: signed, with: {{partitions: 4}}}}
+  clusters: {{uses: stages.dedup.minhash.clusters, from: pairs}}
+  near:     {{uses: stages.dedup.minhash.twins, from: clusters, with: {{partitions: 4, keep: [longest]}}}}
+"""
+
+
+def crawl_labels():
+    """Copies in the labelled crawl that fall (or whose original does), by how they were made; and what else falls."""
+    import pyarrow.parquet as pq
+
+    store, recipe = CACHE / "dedup-crawl-store", CACHE / "dedup-crawl.yaml"
+    shutil.rmtree(store, ignore_errors=True)
+    recipe.write_text(CRAWL.format(paths=(DATA / "crawl").resolve() / "CC-SIM-dev-2*.warc.gz"))
+    subprocess.run([sys.executable, "-m", "pipelines.cli", "run", recipe, "--store", store, "--workers", "2"], cwd=ROOT, check=True,
+                   capture_output=True)  # fmt: skip
+    truth = {(row["file"], row["offset"]): row for row in rows(DATA / "crawl" / "truth.jsonl.gz")}
+    labels, twins = {}, {}
+    main_parts, near = next((store / "objects").glob("signed-*")) / "parts", next((store / "objects").glob("near-*")) / "parts"
+    for path in near.glob("*.parquet"):
+        main = pq.read_table(main_parts / path.name, columns=["id", "origin", "drop_reason"]).to_pylist()
+        for row, twin in zip(main, pq.read_table(path, columns=["twin"])["twin"].to_pylist(), strict=True):
+            if row["drop_reason"] is None:
+                labels[row["id"]] = truth[row["origin"]["unit"].split("/")[-1], row["origin"]["offset"]]
+                twins[row["id"]] = twin
+    named = {t for t in twins.values() if t}
+    kinds = {}
+    for name, label in labels.items():
+        if label.get("dup_role", "original") not in (None, "original"):
+            how = label["dup_how"].split(",")[0] + (f" {label['edit_rate']:.1%}" if label.get("edit_rate") else "")
+            kinds.setdefault(how, []).append(twins[name] is not None or name in named)
+    shown = ", ".join(f"{how}: {sum(hits)}/{len(hits)}" for how, hits in sorted(kinds.items()))
+    fell = [(labels[n], labels[t]) for n, t in twins.items() if t]
+    same = sum(bool(a.get("dup_group")) and a["dup_group"] == b.get("dup_group") for a, b in fell)
+    natural = sum(bool(a.get("natural_near")) and (not a.get("dup_group") or a["dup_group"] != b.get("dup_group")) for a, b in fell)
+    remark = f"{len(fell)} fall: {same} to a labelled copy, {natural} of the others labelled as natural"
+    return f"| labelled crawl, copies found | {shown} | {remark} |"
+
+
+def contamination():
+    """Documents with a planted test item that are found, by how it was disguised."""
+    import pyarrow as pa
+
+    from stages.contract import TEXT
+    from stages.decontam.ngrams import mark
+
+    docs, found = list(rows(DATA / "decontam" / "contaminated_docs.jsonl.gz")), []
+    for size in (13, 8):
+        params = mark.params(benchmarks=str(DATA / "decontam" / "benchmarks.jsonl.gz"), size=size)
+        out = mark(pa.table({"text": pa.array([d["text"] for d in docs], TEXT)}), params, model=mark.model(params))
+        kinds = {}
+        for doc, reason in zip(docs, out["drop_reason"].to_pylist(), strict=True):
+            kinds.setdefault(doc["how"], []).append(reason is not None)
+        fell = sum(map(sum, kinds.values()))
+        right = sum(sum(hits) for how, hits in kinds.items() if not how.startswith("control"))
+        shown = ", ".join(f"{how}: {sum(hits)}/{len(hits)}" for how, hits in sorted(kinds.items()))
+        found.append(f"| contaminated documents found by {size}-grams | {shown} | precision {right / fell:.3f} |")
+    return found
+
+
+# -- report --------------------------------------------------------------------------------------------------------------
+
+
+def report(lines, quick):
+    machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    head = f"`benchmarks/dedup.py{' --quick' if quick else ''}`, {machine}, {os.cpu_count()} cores, load at the end {load}"
+    section = "\n".join([BEGIN, "## Near duplicates", "", head, "", "| what | measured | remarks |", "|---|---|---|", *lines, END])
+    text = RESULTS.read_text() if RESULTS.exists() else "# Measured; each section names its command and its machine\n"
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2].strip()
+    RESULTS.write_text(before.rstrip() + "\n\n" + section + "\n" + (f"\n{after}\n" if after else ""))
+
+
+def agreement(pairs, theirs):
+    """Pairs that only one of the two finds, and how many the two hash families should differ in by chance."""
+    matrix = band_rows([t for pair in pairs for t in pair], unit="words", size=5).reshape(-1, 2, BANDS)
+    ours = (matrix[:, 0] == matrix[:, 1]).any(axis=1).tolist()
+    chance = [probability(jaccard(*pair, unit="words", size=5)) for pair in pairs]
+    expected = sum(2 * p * (1 - p) for p in chance)
+    return sum(a != b for a, b in zip(ours, theirs, strict=True)), expected, sum(ours), sum(theirs), sum(chance)
+
+
+def accuracy(texts, count, lines):
+    points = curve(texts, count)
+    bins = {}
+    for true, hit in points:
+        bins.setdefault(round(true * 20) / 20, []).append((probability(true), hit))
+    shown = ", ".join(
+        f"{k:.2f}: {statistics.mean(h for _, h in v):.3f} ({statistics.mean(p for p, _ in v):.3f})" for k, v in sorted(bins.items())
+    )
+    worst = max(
+        abs(statistics.mean(h for _, h in v) - statistics.mean(p for p, _ in v)) for v in bins.values() if len(v) >= count // 2
+    )
+    lines.append(
+        f"| pairs found by true Jaccard similarity (theory) | {shown} | {len(points)} planted pairs; largest gap {worst:.3f} |"
+    )
+    return statistics.mean(hit for true, hit in points if true >= 0.8)
+
+
+def speeds(sample, twins, quick, lines):
+    peers = ask_peers(sample, twins, 120 if quick else 600)
+    words, chars = own_signatures(sample, 3, unit="words", size=5), own_signatures(sample, 3)
+    mean = statistics.mean(len(t.encode()) for t in sample)
+    keys = {"signatures_vs_datatrove": peers["datatrove"] / words, "signatures_vs_rensa": peers["rensa"] / words}
+    kind, each = "5 words, 260 permutations", "documents/s"
+    about = f"{len(sample)} real documents of {mean:,.0f} bytes; word analysis included"
+    lines.append(f"| signatures, {kind} | {1 / words:,.0f} {each} | {about} |")
+    rate = f"{1 / chars:,.0f} {each}, {mean / chars / 1e6:.0f} MB/s"
+    lines.append(f"| signatures, 24 characters, 260 permutations | {rate} | the default |")
+    times = f"ours is {keys['signatures_vs_datatrove']:,.0f} times as fast"
+    lines.append(f"| datatrove, {kind} | {1 / peers['datatrove']:,.0f} {each} | {times} |")
+    times = f"ours is {keys['signatures_vs_rensa']:.1f} times as fast; with shingles given {1 / peers['rensa_hashing']:,.0f}"
+    lines.append(f"| rensa, shingles cut in Python | {1 / peers['rensa']:,.0f} {each} | {times} |")
+    differ, expected, ours, theirs, theory = agreement(twins, peers["pairs"])
+    remark = f"theory {theory:.1f}; {differ} found by one alone, by chance {expected:.1f}"
+    lines.append(f"| pairs found, datatrove / ours | {theirs} / {ours} of {len(twins)} | {remark} |")
+    return keys
+
+
+def hostile(quick, lines):
+    size, count = (20, 100_000) if quick else (100, 1_000_000)
+    seconds, growth = giants(size << 20)
+    lines.append(f"| one document of {size} MiB | {seconds:.1f} s | memory grew by {growth / 2**20:.1f} MiB |")
+    seconds, edges = identical(count)
+    lines.append(f"| {count:,} identical documents | {seconds:.1f} s | {edges:,} edges out of {BANDS} buckets |")
+
+
+def labelled(quick, lines):
+    planted_pairs, hit, others = articles()
+    lines.append(f"| labelled news articles | {hit} of {planted_pairs} planted pairs | {others} other pairs share a band |")
+    if not quick:
+        lines.append(crawl_labels())
+    lines += contamination()
+
+
+def jobs(sizes, texts, keys, lines):
+    for size in sizes:
+        found = whole_job(size, texts, 16)
+        label = f"{size // 1000}k" if size < 1_000_000 else f"{size // 1_000_000}m"
+        keys[f"seconds_{label}"], keys[f"peak_gb_{label}"] = found["seconds"], found["peak"] / 1e9
+        keys["precision"] = found["right"] / found["dropped"]
+        measured = f"{found['seconds']:.0f} s, {found['peak'] / 1e9:.2f} GB at its peak"
+        remark = f"{found['dropped']:,} dropped, {keys['precision']:.4f} of them with a twin of their own family"
+        lines.append(f"| whole job, {size:,} documents | {measured} | {remark}; store {found['store'] / 1e6:,.0f} MB |")
+        print(lines[-1], flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="at most two minutes; 10,000 documents in the whole job")
+    parser.add_argument("--sizes", default="10000,100000,1000000")
+    parser.add_argument("--peer", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.peer:
+        return peer_main(*args.peer)
+    texts, lines = real_texts(), []
+    sample, count = texts[:: 4 if args.quick else 1], 60 if args.quick else 300
+    twins = [p for s in (0.6, 0.7, 0.8, 0.9) for p in planted(texts, s, count // 6, round(s * 10))]
+    keys = speeds(sample, twins, args.quick, lines)
+    settled, keys["rows_per_s_join"] = join(2_000_000 if args.quick else 10_000_000)
+    rate = f"{keys['rows_per_s_join'] / 1e6:.1f} million rows/s"
+    lines.append(
+        f"| band join and union-find, the exchange's sort included | {rate} | {settled / 1e6:.1f} without the sort; one core |"
+    )
+    keys["recall_j80"] = accuracy(texts, count, lines)
+    labelled(args.quick, lines)
+    hostile(args.quick, lines)
+    jobs([10_000] if args.quick else [int(s) for s in args.sizes.split(",")], texts, keys, lines)
+    report(lines, args.quick)
+    print(json.dumps({k: round(v, 4) for k, v in keys.items()}))
+    return None
+
+
+if __name__ == "__main__":
+    main()
