@@ -96,6 +96,8 @@ def _masks() -> dict[str, int]:
 ROLE_TABLE = table(_masks().items(), 1024)
 SKIP_TABLE = table(((name, 1) for name in SKIP_CLASSES.split()), 64)
 ENTITY_TABLE = table(((name[:-1], ord(text)) for name, text in html5.items() if name[-1] == ";" and len(text) == 1), 8192)
+LEGACY_TABLE = table(((name, ord(text)) for name, text in html5.items() if name[-1] != ";"), 512)
+"""Names that old pages write without a semicolon, and that browsers then still read (`&copy2024`)."""
 WINDOWS_1252: NDArray[np.int32] = np.array(
     [ord(bytes([code]).decode("cp1252", "ignore") or "\0") for code in range(128, 160)], np.int32
 )

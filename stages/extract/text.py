@@ -6,14 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.extract.compiled import inlined, kernel
-from stages.extract.tags import ENTITY_TABLE, WINDOWS_1252
+from stages.extract.markup import find
+from stages.extract.tags import ENTITY_TABLE, LEGACY_TABLE, WINDOWS_1252
 
 S_OUT, S_BEGIN, S_PENDING, S_PRE = range(8, 12)
 """Slots of the state: bytes written, where the open block begins, a space is due, white space is kept."""
 
 _KEYS, _VALUES = ENTITY_TABLE
 _FNV, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
-_LONGEST_NAME = 32
+_OLD_KEYS, _OLD_VALUES = LEGACY_TABLE
+_LONGEST_NAME, _LONGEST_LEGACY = 32, 6
 
 Bytes = NDArray[np.uint8]
 State = NDArray[np.int64]
@@ -104,21 +106,30 @@ def _number(page: Bytes, at: int, stop: int) -> tuple[int, int]:
 
 
 @kernel
+def _legacy(page: Bytes, at: int, stop: int) -> tuple[int, int]:
+    """`&name` without a semicolon: the longest of the old names, or -1."""
+    hashed, start, code, after = _FNV, at, -1, at
+    while at < stop and at - start < _LONGEST_LEGACY and (97 <= (page[at] | 32) <= 122 or 48 <= page[at] <= 57):
+        hashed = (hashed ^ np.uint64(page[at])) * _PRIME
+        at += 1
+        found = find(_OLD_KEYS, _OLD_VALUES, hashed)
+        if found:
+            code, after = found, at
+    return code, after
+
+
+@kernel
 def _named(page: Bytes, at: int, stop: int) -> tuple[int, int]:
     """`&name`: code point (-1: none) and the position after it. Names are case-sensitive."""
     hashed, start = _FNV, at
     while at < stop and at - start < _LONGEST_NAME and (97 <= (page[at] | 32) <= 122 or 48 <= page[at] <= 57):
         hashed = (hashed ^ np.uint64(page[at])) * _PRIME
         at += 1
-    if at == start or at >= stop or page[at] != 59:
-        return -1, at
-    mask = np.uint64(_KEYS.size - 1)
-    slot = hashed & mask
-    while _KEYS[slot] != 0:
-        if _KEYS[slot] == hashed:
-            return _VALUES[slot], at + 1
-        slot = (slot + np.uint64(1)) & mask
-    return -1, at
+    if start < at < stop and page[at] == 59:
+        code = find(_KEYS, _VALUES, hashed)
+        if code:
+            return code, at + 1
+    return _legacy(page, start, stop)
 
 
 @kernel
