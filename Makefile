@@ -55,6 +55,7 @@ imports: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not megatron' $(PYTEST_FLAGS)
 
+# Only the files that hold such tests: collecting the others needs everything that `make test` installs.
 # torch first and by itself: pip then takes the build that the machine's index offers, and the rest fits itself to it.
 $(MEGATRON)/.installed: pyproject.toml requirements.lock
 	test -x $(MEGATRON)/bin/python || $(PYTHON) -m venv $(MEGATRON)
@@ -63,7 +64,7 @@ $(MEGATRON)/.installed: pyproject.toml requirements.lock
 	@touch $@
 
 test-megatron: $(MEGATRON)/.installed
-	$(MEGATRON)/bin/python -m pytest -m megatron $(PYTEST_FLAGS)
+	$(MEGATRON)/bin/python -m pytest -m megatron $(PYTEST_FLAGS) $$(grep -rl --include='*.py' 'mark\.megatron' tests)
 
 wheel: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m hatchling build -t wheel
