@@ -55,7 +55,6 @@ imports: $(VENV)/.installed-dev
 unit: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not megatron' $(PYTEST_FLAGS)
 
-# Only the files that hold such tests: collecting the others needs everything that `make test` installs.
 # torch first and by itself: pip then takes the build that the machine's index offers, and the rest fits itself to it.
 $(MEGATRON)/.installed: pyproject.toml requirements.lock
 	test -x $(MEGATRON)/bin/python || $(PYTHON) -m venv $(MEGATRON)
@@ -63,6 +62,7 @@ $(MEGATRON)/.installed: pyproject.toml requirements.lock
 	$(MEGATRON)/bin/python -m pip install $(PIP_FLAGS) megatron-core==0.16.1 pytest hypothesis -e .
 	@touch $@
 
+# Only the files that hold such tests: collecting the others needs everything that `make test` installs.
 test-megatron: $(MEGATRON)/.installed
 	$(MEGATRON)/bin/python -m pytest -m megatron $(PYTEST_FLAGS) $$(grep -rl --include='*.py' 'mark\.megatron' tests)
 
