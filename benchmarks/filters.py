@@ -363,7 +363,7 @@ def report(found, peer, ours, cascade, quick):
         *class_rows(peer["reasons"], *ours["plain"][::2], every),
         "",
     ]
-    lines += ["Web documents dropped, datatrove / our defaults, by language (these are real pages: most drops are false):", ""]
+    lines += ["Web documents dropped, datatrove / our defaults, by language:", ""]
     lines += [
         f"| language | pages | {' | '.join(FILTERS)} |",
         "|---" * (len(FILTERS) + 2) + "|",
