@@ -61,6 +61,8 @@ class Step:
     types: Mapping[str, str]
     stored: frozenset[str]
     given: tuple[str, ...] = ()
+    inputs: str | None = None
+    """Paths of a source, as written in the recipe."""
 
 
 def steps_of(recipe: str, record: Mapping[str, Any]) -> dict[str, Step]:
@@ -87,7 +89,7 @@ def _step(recipe: str, name: str, raw: Mapping[str, Any]) -> Step:
     return Step(
         recipe, name, raw["uses"], raw["shape"], raw["frame"], tuple(raw["parents"]), raw["object"], raw["member"], raw["units"],
         {n: c["owner"] for n, c in columns.items()}, {n: c["type"] for n, c in columns.items()}, frozenset(raw["stored"]),
-        tuple(given.values() if isinstance(given, Mapping) else given),
+        tuple(given.values() if isinstance(given, Mapping) else given), raw.get("inputs"),
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ RUNS = pa.schema(
     [("id", pa.string()), ("recipe", pa.string()), ("code", pa.int32()), ("seconds", pa.float64()), ("tasks", pa.int64())]
 )  # fmt: skip
 ANSWERS = pa.schema([(n, pa.string()) for n in ("path", "recipe", "step", "object")] + [("steps", pa.list_(pa.string()))])
-SICK = pa.schema([(n, pa.string()) for n in ("path", "recipe", "label", "step")])
+SICK = pa.schema([(n, pa.string()) for n in ("path", "recipe", "label", "step", "again")])
 ORIGIN = 'struct(unit varchar, "offset" bigint, length bigint)'
 DROPPED = {"recipe": "varchar", "step": "varchar", "id": "varchar", "url": "varchar", "origin": ORIGIN, "drop_reason": "varchar",
            "deciding": "json"}  # fmt: skip
@@ -159,15 +159,15 @@ class StoreViews:
 
     def sick(self) -> pa.Table:
         """Files of quarantined rows, for each recipe and step (labels in the files are those of the run that wrote them)."""
-        found: list[dict[str, str]] = []
+        found: list[dict[str, str | None]] = []
         for views in self.recipes.values():
             for address, steps in _by_object(views.steps.values()).items():
-                for path in self._sick_files(views, steps[0]):
-                    members = views.files.members(address)
-                    found += [
-                        {"path": path, "recipe": s.recipe, "label": members[s.member]["step"], "step": s.name}
-                        for s in steps if s.member < len(members)
-                    ]  # fmt: skip
+                members = views.files.members(address)
+                labels = [(s, members[s.member]["step"]) for s in steps if s.member < len(members)]
+                found += [
+                    {"path": path, "recipe": s.recipe, "label": label, "step": s.name, "again": _again(views, s)}
+                    for path in self._sick_files(views, steps[0]) for s, label in labels
+                ]  # fmt: skip
         return pa.Table.from_pylist(found, schema=SICK)
 
     def _sick_files(self, views: RecipeViews, step: Step) -> Iterator[str]:
@@ -187,11 +187,19 @@ class StoreViews:
     def quarantine(self, *, files: bool) -> str:
         """Rows and records that broke a stage, each with the place of its bytes."""
         if not files:
-            texts = ("recipe", "step", "unit", "id", "url", "reason", "detail")
+            texts = ("recipe", "step", "unit", "id", "url", "reason", "detail", "again")
             return _empty({n: "bigint" if n in ("offset", "length") else "varchar" for n in (*texts, "offset", "length")})
-        return f"""select s.recipe, s.step, q.unit, q."offset", q.length, q.id, q.url, q.reason, q.detail
+        return f"""select s.recipe, s.step, q.unit, q."offset", q.length, q.id, q.url, q.reason, q.detail,
+                s.again || ' --at ' || q.unit || ':' || q."offset" as again
             from read_parquet(getvariable('gristmill_sick')) q
             join main.{quoted("@sick")} s on q.filename = s.path and q.step = s.label"""
+
+
+def _again(views: RecipeViews, step: Step) -> str | None:
+    """The start of the command that reads the record of a quarantined row again; null where the source has no paths."""
+    while step.shape != "base" and step.parents and step.parents[0] in views.steps:
+        step = views.steps[step.parents[0]]
+    return f"gristmill step {step.uses} '{step.inputs}' --out record.parquet" if step.inputs else None
 
 
 def _kept(record: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:

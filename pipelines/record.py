@@ -24,6 +24,7 @@ def _step(layout: Layout, node: Node) -> dict[str, Any]:
         "frame": node.frame,
         "parents": list(node.step.parents),
         "given": dict(node.step.given),
+        "inputs": _inputs(node),
         "object": target.address,
         "member": member,
         "units": layout.units[node.frame] if node.frame in layout.units else layout.units[target.frame],
@@ -33,3 +34,11 @@ def _step(layout: Layout, node: Node) -> dict[str, Any]:
         "value": layout.ids.value[node.name],
         "question": layout.ids.question[node.name],
     }
+
+
+def _inputs(node: Node) -> str | None:
+    """Where a source reads, as it was written: for the command that reads one record again. No value of the environment."""
+    paths = node.step.params.get("paths")
+    if paths is None:
+        return None
+    return ",".join(str(getattr(p, "reference", p)) for p in ([paths] if isinstance(paths, str) else paths))
