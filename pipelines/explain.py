@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 from pipelines.plan import Plan
+from pipelines.program import Program, Work
 from pipelines.targets import Target
 
 
@@ -18,7 +20,23 @@ def describe(plan: Plan) -> list[str]:
     else:
         passes = sum(1 for a in plan.actions if a.do == "pass")
         lines.append(f"{plan.tasks} tasks in {len(plan.actions)} actions ({passes} passes over rows)")
+        lines.append(f"reads {input_bytes(plan) / 1e6:,.1f} MB of input; {free_bytes(plan) / 1e9:,.1f} GB are free for the store")
     return lines
+
+
+def input_bytes(plan: Plan) -> int:
+    """Bytes of source units that will be read; a unit counts once for each pass that reads it."""
+    sources = [t.unit.source for a in plan.actions if a.do == "pass" for t in a.tasks if _reads_source(a.work[t.program])]
+    return sum((u.size if u.stop is None else u.stop) - u.start for u in sources if u is not None)
+
+
+def _reads_source(work: Work) -> bool:
+    return isinstance(work, Program) and work.mode == "source"
+
+
+def free_bytes(plan: Plan) -> int:
+    """Free space on the store's disk."""
+    return shutil.disk_usage(plan.layout.store.root).free
 
 
 def _line(plan: Plan, target: Target, previous: dict[str, Any]) -> str:
