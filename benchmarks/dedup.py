@@ -263,7 +263,8 @@ def corpus(folder, size, texts):
             words[place] = word
         return words
 
-    recent = []
+    # A real document that is drawn twice is one family.
+    recent, first = [], {}
     for start in range(0, size, SHARD):
         made = []
         for number in range(start, min(start + SHARD, size)):
@@ -272,7 +273,8 @@ def corpus(folder, size, texts):
             words = replaced(words, rng.choice((0, 0, 0.003, 0.01, 0.03))) if copy else words
             made.append({"id": f"{number:032x}", "text": " ".join(words), "family": family})
             if not copy:
-                recent.append((number, words))
+                family = made[-1]["family"] = first.setdefault(hash(tuple(words)), number)
+                recent.append((family, words))
                 if len(recent) > 2000:
                     recent[rng.randrange(2000)] = recent.pop()
         pq.write_table(pa.Table.from_pylist(made), folder / f"{start:09d}.parquet", compression="zstd")
