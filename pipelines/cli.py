@@ -121,6 +121,8 @@ def run(
 
         progress = Progress(found)
         progress.line(f"{found.layout.recipe.name}: {found.tasks:,} tasks in {len(found.actions)} actions -> {store}")
+        if not Path(os.environ["NUMBA_CACHE_DIR"]).exists():
+            progress.line("first run on this machine: its kernels are compiled once, which can take a minute")
         result = carry_out(found, progress)
         progress.end()
         if as_json:
