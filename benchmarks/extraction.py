@@ -73,8 +73,7 @@ def _ours(mode: str) -> Extract:
     params = ours.Main.model_validate({"mode": mode})
 
     def run(page: gold.Gold) -> str:
-        ours.weights = lambda: models[gold.fold(page.site)]  # type: ignore[assignment]
-        return ours.extract(page.html, None, params).text
+        return ours.extract(page.html, None, params, models[gold.fold(page.site)]).text
 
     return run
 

@@ -18,8 +18,9 @@ FLOOR = 0.02
 """Blocks with a lower first chance are not looked at again: they are more than half of all, and almost never main text."""
 STEPS = 3
 LEVELS = 5
+KIN = 3
 REACHES = (3, 8, 25)
-COLUMNS = 1 + 2 * STEPS + LEVELS + 2 * len(REACHES) + 4 + 5
+COLUMNS = 1 + 2 * STEPS + LEVELS + 2 * len(REACHES) + KIN + 6
 
 
 @kernel
@@ -79,7 +80,9 @@ def surround(chance: Floats, blocks: Ints, nodes: Ints, counts: Floats) -> Float
         words[i] = max(counts[i, W_WORDS], 0.5)
         sums[i + 1, 0], sums[i + 1, 1] = sums[i, 0] + words[i], sums[i, 1] + words[i] * chance[i]
     cut, top = threshold(chance, words), chance.max() if n else 0.0
-    kin = (_kin(chance, blocks, nodes, words, 0), _kin(chance, blocks, nodes, words, 1), _kin(chance, blocks, nodes, words, 2))
+    kin = np.empty((KIN, n), np.float32)
+    for level in range(KIN):
+        kin[level] = _kin(chance, blocks, nodes, words, level)
     for i in range(n):
         row, node, at = table[i], blocks[i, B_NODE], 1
         row[0] = chance[i]
@@ -93,7 +96,7 @@ def surround(chance: Floats, blocks: Ints, nodes: Ints, counts: Floats) -> Float
         for reach in REACHES:
             row[at], row[at + 1] = _mean(sums, max(0, i - reach), i), _mean(sums, i + 1, min(n, i + 1 + reach))
             at += 2
-        row[at], row[at + 1], row[at + 2] = kin[0][i], kin[1][i], kin[2][i]
+        row[at], row[at + 1], row[at + 2] = kin[0, i], kin[1, i], kin[2, i]
         row[at + 3] = sums[i, 1] / sums[n, 1]
         row[at + 4], row[at + 5], row[at + 6] = cut, chance[i] - cut, top
         row[at + 7], row[at + 8] = sums[n, 1], _mean(sums, 0, n)

@@ -281,7 +281,9 @@ def describe(blocks: Ints, nodes: Ints, classes: NDArray[np.uint32], weights: Fl
     table = np.empty((len(blocks), COLUMNS), np.float32)
     sums = _sums(blocks, counts)
     above, named = _paths(nodes, classes, weights)
-    same, cousins, repeats = _groups(blocks, nodes, counts, 0), _groups(blocks, nodes, counts, 1), _repeats(hashes)
+    groups, repeats = np.empty((2, len(blocks), 3), np.float32), _repeats(hashes)
+    for level in range(2):
+        groups[level] = _groups(blocks, nodes, counts, level)
     best, page = _candidate(blocks, nodes, counts), np.empty(PAGE, np.float32)
     _page(blocks, nodes, counts, sums, best, page)
     since = np.array([0, 0, -1], np.int32)
@@ -292,6 +294,6 @@ def describe(blocks: Ints, nodes: Ints, classes: NDArray[np.uint32], weights: Fl
         at += _elements(node, nodes, above, named, sums, row[at:], blocks[i, B_INLINE])
         at += _near(i, blocks, nodes, counts, row[at:])
         at += _place(i, node, best, since, nodes, sums, row[at:])
-        row[at : at + 3], row[at + 3 : at + 6] = same[i], cousins[i]
+        row[at : at + 3], row[at + 3 : at + 6] = groups[0, i], groups[1, i]
         row[at + 6 : at + 6 + PAGE] = page
     return table

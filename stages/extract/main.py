@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,22 @@ class Main(Params):
     )
 
 
+@functools.cache
+def weights() -> Model:
+    """The weights that are shipped, read once per process."""
+    from stages.extract.trees import load
+
+    return load(WEIGHTS)
+
+
+def open_model(params: Main) -> Model:
+    """The weights, after a first page in both modes: compiling takes up to a minute once per machine, and is no row's fault."""
+    model = weights()
+    for mode in ("learned", "rules"):
+        extract(b"<title>A title</title><p>A few words.</p>", None, params.model_copy(update={"mode": mode}), model)
+    return model
+
+
 @map_stage(
     version=1,
     reads={"html": BYTES, "charset": pa.string()},
@@ -54,15 +70,17 @@ class Main(Params):
         "published": pa.string(), "drop_reason": pa.string(),
     },
     optional=("charset",),
+    model=open_model,
 )  # fmt: skip
-def main_text(batch: pa.Table, params: Main) -> pa.Table:
+def main_text(batch: pa.Table, params: Main, *, model: Any = None) -> pa.Table:
     """Turn `html` (bytes; `charset` is what the server declared, or null) into `text` and what the page says about itself.
 
     `language_declared` is the tag of `<html lang>`, `published` ISO 8601. Pages without main text get the reason
     `no_main_text` and a null text.
     """
+    model = model or weights()
     charsets = batch["charset"].to_pylist() if "charset" in batch.column_names else [None] * batch.num_rows
-    rows = [extract(html or b"", charset, params) for html, charset in zip(batch["html"].to_pylist(), charsets, strict=True)]
+    rows = [extract(html or b"", charset, params, model) for html, charset in zip(batch["html"].to_pylist(), charsets, strict=True)]
     about = {
         name: pa.array([getattr(row.about, name) for row in rows], pa.string())
         for name in ("title", "language_declared", "canonical_url", "published")
@@ -78,14 +96,14 @@ class Extracted(NamedTuple):
     about: Metadata
 
 
-def extract(html: bytes, charset: str | None, params: Main) -> Extracted:
+def extract(html: bytes, charset: str | None, params: Main, model: Model) -> Extracted:
     """Main text and metadata of one page."""
     from stages.extract.blocks import read_page
     from stages.extract.metadata import read_metadata
     from stages.extract.render import render
 
     page = read_page(as_utf8(html[: params.max_bytes], charset), formulas=params.formulas)
-    kept = np.flatnonzero(choose(page, params)) if len(page.blocks) else np.zeros(0, np.int64)
+    kept = np.flatnonzero(choose(page, params, model)) if len(page.blocks) else np.zeros(0, np.int64)
     text = render(page, kept, markdown=params.format == "markdown")
     return Extracted(text, read_metadata(page))
 
@@ -102,12 +120,11 @@ def as_utf8(html: bytes, charset: str | None) -> bytes:
     return decode(html, charset)[0].removeprefix("\ufeff").encode("utf-8", "replace")
 
 
-def choose(page: Page, params: Main) -> NDArray[np.bool_]:
+def choose(page: Page, params: Main, model: Model) -> NDArray[np.bool_]:
     """Which blocks are main text."""
     from stages.extract import rules
     from stages.extract.wording import measure_all, title_set
 
-    model = weights()
     title = title_set(np.frombuffer(page.title, np.uint8))
     counts, hashes = measure_all(page.text, page.blocks, model.words, title)
     if params.mode == "rules" or len(page.blocks) > params.max_blocks:
@@ -130,11 +147,3 @@ def judge(page: Page, model: Model, counts: NDArray[np.float32], hashes: NDArray
     chance[open_] = chances(np.hstack([table[open_], around[open_]]), model.second)
     kept: NDArray[np.bool_] = chance >= threshold(chance, counts[:, W_WORDS].copy())
     return kept
-
-
-@functools.cache
-def weights() -> Model:
-    """The weights that are shipped, read once per process."""
-    from stages.extract.trees import load
-
-    return load(WEIGHTS)

@@ -107,6 +107,12 @@ def test_output_does_not_depend_on_the_batch() -> None:
     assert together.equals(pa.concat_tables([run(page) for page in pages]).combine_chunks())
 
 
+def test_the_model_that_the_engine_opens_gives_the_same_text() -> None:
+    batch = pa.table({"html": pa.array([article("")], pa.large_binary())})
+    assert main_text.model is not None
+    assert main_text(batch, DEFAULTS, model=main_text.model(DEFAULTS)).equals(main_text(batch, DEFAULTS))
+
+
 def test_the_written_columns_and_types_are_those_declared() -> None:
     table = run(article(""))
     assert {name: table.schema.field(name).type for name in table.column_names} == main_text.writes_of(DEFAULTS)

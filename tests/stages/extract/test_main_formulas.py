@@ -12,7 +12,7 @@ import pytest
 from stages.extract.blocks import read_page
 from stages.extract.formulas import write_formulas
 from stages.extract.latex import latex_of
-from stages.extract.main import Main, as_utf8, extract
+from stages.extract.main import Main, as_utf8, extract, weights
 from stages.extract.metadata import date_of, read_metadata
 
 MATH = Path(__file__).parents[3] / ".." / "shared" / "data" / "dev" / "math"
@@ -70,7 +70,9 @@ def test_formulas_of_real_pages_are_kept() -> None:
         pages = [page for page in map(json.loads, lines) if page["n_formulas"]][::4]
     kept = total = 0
     for page in pages:
-        text = squeezed(extract(gzip.decompress((MATH / page["html_path"]).read_bytes()), None, Main.model_validate({})).text)
+        text = squeezed(
+            extract(gzip.decompress((MATH / page["html_path"]).read_bytes()), None, Main.model_validate({}), weights()).text
+        )
         found = [squeezed(formula["tex"]) in text for formula in page["formulas"]]
         kept, total = kept + sum(found), total + len(found)
     assert total > 500
