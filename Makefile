@@ -4,17 +4,19 @@
 PYTHON = python3
 VENV = .venv
 MEGATRON = .venv-megatron
+PERPLEXITY = .venv-perplexity
 STORE = store
 GONE = http://www.hearth-and-crumb.example/bread/sourdough-starter
 PIP_FLAGS = --disable-pip-version-check --quiet -c requirements.lock
 PYTEST_FLAGS =
 
-.PHONY: help demo test lint types imports unit test-megatron wheel golden lock clean
+.PHONY: help demo test lint types imports unit test-megatron test-perplexity wheel golden lock clean
 
 help:
 	@echo 'make demo           run the packaged recipe on the packaged sample, and ask the store two questions'
 	@echo 'make test           ruff, mypy, import-linter, pytest'
 	@echo 'make test-megatron  our shards in the hands of megatron-core (an environment of its own)'
+	@echo 'make test-perplexity  KenLM and SentencePiece (an environment of its own; needs a C++ compiler and cmake)'
 	@echo 'make wheel          build dist/*.whl'
 	@echo 'make golden         write the list of public stage names anew'
 	@echo 'make lock           resolve the newest versions into requirements.lock'
@@ -65,6 +67,14 @@ $(MEGATRON)/.installed: pyproject.toml requirements.lock
 # Only the files that hold such tests: collecting the others needs everything that `make test` installs.
 test-megatron: $(MEGATRON)/.installed
 	$(MEGATRON)/bin/python -m pytest -m megatron $(PYTEST_FLAGS) $$(grep -rl --include='*.py' 'mark\.megatron' tests)
+
+$(PERPLEXITY)/.installed: pyproject.toml requirements.lock
+	test -x $(PERPLEXITY)/bin/python || $(PYTHON) -m venv $(PERPLEXITY)
+	$(PERPLEXITY)/bin/python -m pip install $(PIP_FLAGS) -e '.[perplexity]' pytest hypothesis
+	@touch $@
+
+test-perplexity: $(PERPLEXITY)/.installed
+	$(PERPLEXITY)/bin/python -m pytest $(PYTEST_FLAGS) tests/classifiers/test_perplexity.py tests/classifiers/test_kneser_ney.py tests/stages/test_tokenizers.py
 
 wheel: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m hatchling build -t wheel

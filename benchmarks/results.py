@@ -27,7 +27,7 @@ def write_section(name: str, text: str) -> None:
     before = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else HEADER
     section = f"{begin}\n{text.strip()}\n{end}"
     if begin in before:
-        after = re.sub(re.escape(begin) + r".*?" + re.escape(end), lambda _: section, before, flags=re.S)
+        after = re.sub(re.escape(begin) + r".*?" + re.escape(end), lambda _: section, before, flags=re.DOTALL)
     else:
         after = before.rstrip() + f"\n\n{section}\n"
     RESULTS.write_text(after, encoding="utf-8")

@@ -39,7 +39,7 @@ class Inline:
     def map(self, work: Mapping[str, Work], tasks: Iterator[Task | Wait]) -> Iterator[Outcome]:
         for task in tasks:
             if isinstance(task, Wait):
-                raise AssertionError("an inline executor never waits")
+                pytest.fail("an inline executor never waits")
             if self.before is not None:
                 self.before(task)
             self.tasks += 1
@@ -82,8 +82,7 @@ class Engine:
     def run(self, recipe: str, settings: Mapping[str, str] | None = None, executor: Any = None, **options: Any) -> Result:
         plan = self.plan(recipe, settings, **options)
         events: list[dict[str, Any]] = []
-        result = Run(plan, executor or Inline(), events.append, plan.layout.recipe.run.max_error_rate).go()
-        return result
+        return Run(plan, executor or Inline(), events.append, plan.layout.recipe.run.max_error_rate).go()
 
     def head(self, step: str) -> dict[str, Any]:
         assert self.last is not None

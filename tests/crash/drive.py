@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import conftest
+
 from manifests import shard, store
 from manifests.shard import PartDraft
 from manifests.store import Journal, Object, Store

@@ -38,7 +38,7 @@ POINTS = [
 
 
 def fill(engine):
-    words = "the quick brown fox jumps over a lazy dog while it rains".split()
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "it", "rains"]
     for unit in range(3):
         rows = [{"id": f"u{unit}r{i}", "text": " ".join(words[(i * unit) % 7 : 5 + i % 6])} for i in range(20)]
         engine.rows(f"rows{unit}.jsonl", rows)
@@ -90,7 +90,9 @@ def test_one_two_and_four_workers_and_ten_kills_give_the_same_bytes(tmp_path):
     took = 0.0
     for workers, store in stores.items():
         started = time.monotonic()
-        done = subprocess.run(gristmill("run", "quickstart", "--workers", str(workers), store=store), cwd=ROOT, capture_output=True, check=False)
+        done = subprocess.run(
+            gristmill("run", "quickstart", "--workers", str(workers), store=store), cwd=ROOT, capture_output=True, check=False
+        )
         assert done.returncode == 0, done.stderr.decode()
         took = time.monotonic() - started
     expected = part_digests(stores[1])
@@ -102,7 +104,10 @@ def test_one_two_and_four_workers_and_ten_kills_give_the_same_bytes(tmp_path):
     kills = 0
     for _ in range(10):
         process = subprocess.Popen(
-            gristmill("run", "quickstart", "--workers", "2", store=killed), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            gristmill("run", "quickstart", "--workers", "2", store=killed),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         time.sleep(random_moments.uniform(0.1, max(took, 0.5)))
         kills += process.poll() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -74,9 +75,13 @@ def test_the_order_of_units_is_part_of_a_manifest_name():
 
 
 def test_a_part_that_is_not_committed_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), PartDraft(tmp_path, "u") as draft:
-        draft.open(".bin").write(b"half")
-        raise RuntimeError
+    def half():
+        with PartDraft(tmp_path, "u") as draft:
+            draft.open(".bin").write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
     assert not (tmp_path / "parts").exists()
     assert list((tmp_path / "drafts").iterdir()) == []
 
@@ -97,7 +102,7 @@ def test_parquet_bytes_do_not_depend_on_how_rows_were_batched(tmp_path_factory, 
         return file.getvalue()
 
     edges = np.cumsum([0, *sizes])
-    batched = written([whole.slice(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    batched = written([whole.slice(a, b - a) for a, b in pairwise(edges)])
     assert batched == written([whole])
     assert pq.read_table(io.BytesIO(batched)).equals(whole.cast(schema))
 

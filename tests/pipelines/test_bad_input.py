@@ -78,7 +78,7 @@ def verb():
     return lambda *words: CliRunner().invoke(app, list(words))
 
 
-@pytest.mark.parametrize("case", [c for c in BROKEN if c not in ("missing json field",)])
+@pytest.mark.parametrize("case", [c for c in BROKEN if c != "missing json field"])
 def test_a_broken_recipe_is_refused_before_anything_runs(folder, verb, case):
     text, fault, way_out = BROKEN[case]
     (folder / "recipe.yaml").write_text(text)
@@ -151,11 +151,10 @@ def test_two_runs_never_write_the_same_object(folder, verb):
 
 def test_a_full_disk_stops_the_run_with_a_way_on(folder, verb, monkeypatch):
     import shutil
-    from collections import namedtuple
+    from types import SimpleNamespace
 
     (folder / "recipe.yaml").write_text(GOOD)
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(100, 99, 1 << 20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(total=100, used=99, free=1 << 20))
     done = verb("run", str(folder / "recipe.yaml"), "--store", str(folder / "store"))
     assert done.exit_code == 1
     assert "free some space" in done.output
@@ -193,7 +192,10 @@ def slow(batch, params: How):
 @pytest.mark.parametrize(("mode", "why"), [("die", "crashed (SIGKILL)"), ("hang", "took longer than"), ("eat", "used")])
 def test_a_row_that_breaks_its_worker_is_quarantined_and_the_rest_goes_on(folder, mode, why):
     (folder / "mine.py").write_text(SLOW if mode == "hang" else SLOW.replace("seconds_per_row=0.4", "seconds_per_row=30.0"))
-    recipe = GOOD + f"  slow: {{uses: mine.slow, from: fixed, with: {{mode: {mode}}}}}\nrun: {{max_error_rate: 0.1, memory_per_worker: 1500000000}}\n"
+    recipe = (
+        GOOD
+        + f"  slow: {{uses: mine.slow, from: fixed, with: {{mode: {mode}}}}}\nrun: {{max_error_rate: 0.1, memory_per_worker: 1500000000}}\n"
+    )
     (folder / "recipe.yaml").write_text(recipe)
     done = command("run", str(folder / "recipe.yaml"), "--store", "store", "--workers", "1", cwd=folder, timeout=110)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SAMPLE = Path(__file__).parents[2] / "pipelines" / "recipes" / "sample" / "sample.warc.gz"
-STAGES = '''
+STAGES = """
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
@@ -57,9 +57,18 @@ def words(batch, params: Nothing):
 @map_stage(version=1, reads={"text": TEXT}, writes={"loud": pa.bool_()})
 def loses_rows(batch, params: Nothing):
     return pa.table({"loud": pa.array([True] * (batch.num_rows - 1))})
-'''
+"""
 
-ROWS = [{"id": f"r{i}", "text": t} for i, t in enumerate(["alpha", "be", "gamma ray", "alpha", "delta", "x", "epsilon", "gamma ray"])]
+ROWS = [
+    {"id": f"r{i}", "text": t} for i, t in enumerate(["alpha", "be", "gamma ray", "alpha", "delta", "x", "epsilon", "gamma ray"])
+]
+
+PAGES = """
+name: pages
+steps:
+  crawl: {uses: stages.ingest.warc.pages, with: {paths: "SAMPLE"}}
+  text:  {uses: stages.extract.resiliparse.main_text, from: crawl}
+"""
 
 MAIN = """
 name: small
@@ -159,7 +168,12 @@ def test_a_filled_object_has_the_bytes_of_a_full_run(small, engines):
 
 def test_step_and_recipe_names_are_labels_and_not_identity(small):
     small.run(MAIN)
-    renamed = MAIN.replace("scored", "marks").replace("name: small", "name: other").replace("  kept:", "  web:").replace("from: kept", "from: web")
+    renamed = (
+        MAIN.replace("scored", "marks")
+        .replace("name: small", "name: other")
+        .replace("  kept:", "  web:")
+        .replace("from: kept", "from: web")
+    )
     assert small.plan(renamed).actions == ()
 
 
@@ -173,7 +187,10 @@ def test_a_failing_row_is_quarantined_and_its_batch_goes_on(small):
 
 
 def test_over_the_error_limit_everything_else_finishes_and_a_higher_limit_goes_on(small):
-    recipe = MAIN + "  risky:  {uses: mine.fragile, from: kept, with: {word: delta}}\n  after:  {uses: mine.score, from: [risky, loud]}\n"
+    recipe = (
+        MAIN
+        + "  risky:  {uses: mine.fragile, from: kept, with: {word: delta}}\n  after:  {uses: mine.score, from: [risky, loud]}\n"
+    )
     result = small.run(recipe)
     assert result.code == 3
     assert "1 of 4 rows are quarantined" in result.over_limit[0]
@@ -197,7 +214,7 @@ def test_a_stage_that_loses_rows_is_stopped_by_the_engine(small):
 
 
 def test_where_passes_other_rows_over_standing_and_null(small):
-    recipe = MAIN + "  some:  {uses: mine.fragile, from: loud, where: \"size > 5\"}\n"
+    recipe = MAIN + '  some:  {uses: mine.fragile, from: loud, where: "size > 5"}\n'
     assert small.run(recipe).code == 0
     seen = {r["id"]: r["seen"] for r in small.table("some")}
     assert members(small, "some")["passed"] == 2
@@ -236,26 +253,28 @@ def test_an_id_that_occurs_twice_is_refused_by_name(small):
 
 def test_a_union_of_two_frames_is_shuffled_into_one(small):
     small.rows("more.jsonl", [{"id": "m0", "text": "omega"}, {"id": "m1", "text": "sigma"}])
-    recipe = MAIN + """
+    recipe = (
+        MAIN
+        + """
   more:   {uses: stages.ingest.jsonl.rows, with: {paths: "${here}/more.jsonl", columns: {id: id, text: text}}}
   mixed:  {uses: stages.shuffle.by_hash, from: [loud, more], with: {shards: 2, seed: 3}}
 """
+    )
     assert small.run(recipe).code == 0
     assert sorted(r["text"] for r in small.table("mixed")) == ["ALPHA", "DELTA", "EPSILON", "GAMMA RAY", "omega", "sigma"]
 
 
 def test_a_branch_that_needs_raw_input_again_reads_the_source_again_and_stores_nothing_twice(small):
-    recipe = """
-name: pages
-steps:
-  crawl: {uses: stages.ingest.warc.pages, with: {paths: "%s"}}
-  text:  {uses: stages.extract.resiliparse.main_text, from: crawl}
-""" % SAMPLE  # noqa: UP031
+    recipe = PAGES.replace("SAMPLE", str(SAMPLE))
     run = "run: {max_error_rate: 0.02}\n"
     assert small.run(recipe + run).code == 0
     before = small.digests()
     second = recipe + "  other: {uses: stages.extract.resiliparse.main_text, from: crawl, with: {%s}}\n"
-    field = next(n for n, f in __import__("stages.extract.resiliparse", fromlist=["x"]).main_text.params.model_fields.items() if f.annotation is bool)
+    field = next(
+        n
+        for n, f in __import__("stages.extract.resiliparse", fromlist=["x"]).main_text.params.model_fields.items()
+        if f.annotation is bool
+    )
     value = not __import__("stages.extract.resiliparse", fromlist=["x"]).main_text.params().model_dump()[field]
     assert small.run(second % f"{field}: {str(value).lower()}" + run).code == 0
     after = small.digests()

@@ -26,11 +26,14 @@ def test_scalars_follow_yaml_1_2(text, value):
 @given(st.text(max_size=200))
 @settings(max_examples=200)
 def test_any_text_is_a_recipe_or_one_clear_error(tmp_path_factory, text):
+    fault = None
     try:
         parse(text, "recipe.yaml", tmp_path_factory.getbasetemp())
     except RecipeError as error:
-        assert str(error).startswith("recipe.yaml")
-        assert "\n" not in str(error).split("not valid YAML")[0]
+        fault = str(error)
+    if fault is not None:
+        assert fault.startswith("recipe.yaml")
+        assert "\n" not in fault.split("not valid YAML")[0]
 
 
 ATOMS = {
@@ -86,7 +89,9 @@ def test_a_predicate_means_what_sql_means(tree):
     assert parse_predicate(spelled(tree)).mask(table).to_pylist() == [meant(tree, n, s) is True for n, s in cases]
 
 
-@pytest.mark.parametrize("text", ["", "n", "n =", "n = 1 or", "(n = 1", "n in ()", "n in 1", "1 = n", "n ; drop", "and", "n is 3", "n = 'x"])
+@pytest.mark.parametrize(
+    "text", ["", "n", "n =", "n = 1 or", "(n = 1", "n in ()", "n in 1", "1 = n", "n ; drop", "and", "n is 3", "n = 'x"]
+)
 def test_what_is_no_predicate_is_refused_with_its_place(text):
     with pytest.raises(ValueError, match="where: expected"):
         parse_predicate(text)
@@ -100,7 +105,12 @@ def test_a_layer_has_one_row_per_position_whatever_became_of_it(fates, low, keep
     def rows(positions):
         return Rows(
             np.array(positions, np.int64),
-            pa.table({"n": pa.array([int(p) for p in positions], pa.int64()), "t": pa.array([f"t{p}" for p in positions], pa.large_string())}),
+            pa.table(
+                {
+                    "n": pa.array([int(p) for p in positions], pa.int64()),
+                    "t": pa.array([f"t{p}" for p in positions], pa.large_string()),
+                }
+            ),
         )
 
     standing = rows([p for p, f in zip(at, fates, strict=True) if f == "stands"])
@@ -122,8 +132,14 @@ def test_a_layer_has_one_row_per_position_whatever_became_of_it(fates, low, keep
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
 def test_an_overlay_has_the_rows_that_stand_in_both_and_the_columns_of_both(a, b):
-    left = Rows(np.array(sorted(a), np.int64), pa.table({"x": pa.array(sorted(a), pa.int64()), "both": pa.array(["l"] * len(a), pa.string())}))
-    right = Rows(np.array(sorted(b), np.int64), pa.table({"y": pa.array(sorted(b), pa.int64()), "both": pa.array(["r"] * len(b), pa.string())}))
+    left = Rows(
+        np.array(sorted(a), np.int64),
+        pa.table({"x": pa.array(sorted(a), pa.int64()), "both": pa.array(["l"] * len(a), pa.string())}),
+    )
+    right = Rows(
+        np.array(sorted(b), np.int64),
+        pa.table({"y": pa.array(sorted(b), pa.int64()), "both": pa.array(["r"] * len(b), pa.string())}),
+    )
     out = overlay([left, right])
     assert out.at.tolist() == sorted(a & b)
     assert out.table.to_pylist() == [{"x": p, "both": "r", "y": p} for p in sorted(a & b)]
