@@ -307,7 +307,7 @@ class Sizes:
     workers: tuple[int, ...]
 
 
-FULL = Sizes(5, {"datatrove": 2, "default": 16, "parity": 2}, {"datatrove": 1, "default": 3, "parity": 1}, (1, 2))
+FULL = Sizes(5, {"datatrove": 1, "default": 8, "parity": 1}, {"datatrove": 1, "default": 3, "parity": 1}, (1, 2))
 QUICK = Sizes(1, {"datatrove": 1, "default": 12, "parity": 1}, {"datatrove": 1, "default": 1, "parity": 1}, (1,))
 
 
@@ -394,8 +394,8 @@ def report(found: dict, sizes: Sizes, steps: dict[str, float], options: argparse
         "WARC, main text, English at 0.65 (the same lid.176.ftz), Gopher repetition and quality, C4 without its punctuation rule,",
         "FineWeb quality, Parquet. CPU seconds are user and system time of every process of the command. `files` is copies x",
         "files of a real crawl; `start-up` is the CPU time of a run on three pages; `pages/CPU s` and `ratio` (datatrove's CPU",
-        "seconds by ours, for one pass over the files) leave it out. The median of",
-        f"{sizes.runs['default']} for our default, one run for the others. datatrove remembers no earlier page",
+        "seconds by ours, for one pass over the files) leave it out. Runs of",
+        f"our default: {sizes.runs['default']} (the median is shown); of the others: one. datatrove remembers no earlier page",
         "(`deduplicate=False`), may take 60 s for one, and reads pages with a status other than 200 as well.", "",
         "| | workers | files | pages in | kept | CPU s | wall s | start-up | pages/CPU s | ratio |", "|---" * 10 + "|",
         *speed_rows(found, sizes), "",
