@@ -49,9 +49,10 @@ class Sizes:
     """How much is measured."""
 
     def __init__(self, quick):
-        self.unit_mib, self.units, self.repeats = (16, 2, 2) if quick else (64, 3, 3)
-        self.planned, self.noop = (100_000, 1_000) if quick else (100_000, 10_000)
-        self.memory_files = 2 if quick else 6
+        self.unit_mib, self.units, self.repeats = (8, 2, 2) if quick else (64, 3, 3)
+        self.planned, self.layouts = 100_000, ("small",) if quick else ("small", "sparse")
+        self.noop = 300 if quick else 10_000
+        self.memory_files, self.memory_units = (2, ()) if quick else (6, (4, 40))
 
 
 def reap_everything():
@@ -223,18 +224,17 @@ def listing(paths):
 
 def planning(folder, sizes):
     """Wall time of `gristmill plan` for the packaged recipe `web`, and what listing the units takes of it."""
-    lay_small(folder / "small", sizes.planned)
-    lay_sparse(folder / "sparse", sizes.planned)
+    lay = {"small": lay_small, "sparse": lay_sparse}
     found = {}
-    for kind in ("small", "sparse"):
+    for kind in sizes.layouts:
+        lay[kind](folder / kind, sizes.planned)
         paths = folder / kind / "*.warc.gz"
         fresh(folder)
         first, cpu, _ = gristmill(folder, "plan", "web", "--set", f"paths={paths}")
-        second, _, text = gristmill(folder, "plan", "web", "--set", f"paths={paths}")
+        second, _, _ = gristmill(folder, "plan", "web", "--set", f"paths={paths}")
         _, _, listed = run([sys.executable, __file__, "--listing", paths], folder)
         found[kind] = {"plan_s": round(first, 2), "again_s": round(second, 2), "plan_cpu_s": round(cpu, 2), **json.loads(listed)}
         shutil.rmtree(folder / kind)
-    print(text.splitlines()[-1])
     return {"plan_100k_s": found["small"]["plan_s"], "plan": found}
 
 
@@ -289,12 +289,8 @@ class Peak:
 def memory(folder, sizes, inputs):
     """Peak of the process tree over some files and over ten times as many, and with one unit ten times as large."""
     found = {}
-    cases = {
-        "small": (sizes.memory_files, 5, 2),
-        "large": (sizes.memory_files * 10, 5, 20),
-        "unit_5_mib": (1, 5, 1),
-        "unit_50_mib": (1, 50, 1),
-    }
+    cases = {"small": (sizes.memory_files, 4, 2), "large": (sizes.memory_files * 10, 4, 20)}
+    cases |= {f"unit_{mib}": (1, mib, 1) for mib in sizes.memory_units}
     for name, (count, size, shards) in cases.items():
         (folder / name).mkdir()
         lay_units(folder / name, inputs, size, count)

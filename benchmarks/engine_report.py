@@ -37,10 +37,10 @@ def table(found):
         ("CPU of driver and one worker", f"{found['engine_cpu_s']} s", f"{found['startup_engine_s']} s for the start are left out"),
         ("CPU of the bare loop", f"{found['bare_cpu_s']} s", f"{found['startup_bare_s']} s for the start are left out"),
     ]
-    for kind, what in (("small", "small files"), ("sparse", "ranges of big files")):
-        p = plan[kind]
+    named = {"small": "small files", "sparse": "ranges of big files"}
+    for kind, p in plan.items():
         listed = f"the second time {p['again_s']} s; listing takes {p['cold_s']} s, {p['warm_s']} s with known witnesses"
-        rows.append((f"plan {p['units']:,} {what}", f"{p['plan_s']} s", listed))
+        rows.append((f"plan {p['units']:,} {named[kind]}", f"{p['plan_s']} s", listed))
     rows += [
         (f"run with nothing to do, {found['noop_shards']:,} shards", f"{found['noop_s']} s", "the whole command"),
         (
