@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -60,10 +61,16 @@ def read_index(path: Path) -> np.ndarray:
         return np.frombuffer(file.read(24 * count), "<i8").reshape(-1, 3)
 
 
+@lru_cache(maxsize=4096)
+def _known_index(path: Path, _written: int) -> np.ndarray:
+    """Indexes of spills in this process: a worker settles many partitions of the same spills."""
+    return read_index(path)
+
+
 def read_partition(paths: Iterable[Path], partition: int) -> Iterator[pa.Table]:
     """The slices of one partition, in the order of the paths."""
     for path in paths:
-        index = read_index(path)
+        index = _known_index(path, path.stat().st_mtime_ns)
         for _, offset, length in index[index[:, 0] == partition]:
             with path.open("rb") as file:
                 file.seek(int(offset))
@@ -79,9 +86,26 @@ def sorted_partition(paths: Iterable[Path], partition: int, schema: pa.Schema) -
 def _order(table: pa.Table) -> np.ndarray:
     """By key, then by row where rows are carried, then as they came: slices come in the order of their units."""
     keys = table["key"].to_numpy()
-    if "row" not in table.column_names:
+    rows = table["row"].to_numpy() if "row" in table.column_names else None
+    if rows is not None and np.any(rows[1:] < rows[:-1]):
+        return np.asarray(np.lexsort((rows, keys)))
+    return _stable(keys)
+
+
+def _stable(keys: np.ndarray) -> np.ndarray:
+    """A stable order: numpy's unstable sort is three times as fast on random keys, and only equal keys need mending."""
+    if np.count_nonzero(keys[1:] < keys[:-1]) * 64 < len(keys):
+        return np.asarray(np.argsort(keys, kind="stable"))  # long sorted runs, as in a settle, merge faster than they sort
+    order = np.argsort(keys)
+    placed = keys[order]
+    same = placed[1:] == placed[:-1]
+    if np.count_nonzero(same) * 16 > len(keys):
         return np.asarray(np.argsort(keys, kind="stable"))
-    return np.asarray(np.lexsort((table["row"].to_numpy(), keys)))
+    if same.any():
+        tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
+        run = np.cumsum(np.append(True, ~same))[tied]
+        order[tied] = order[tied][np.lexsort((order[tied], run))]
+    return np.asarray(order)
 
 
 def by_key(table: pa.Table, rows: int) -> Iterator[pa.Table]:

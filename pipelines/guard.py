@@ -17,6 +17,9 @@ from pipelines.program import Mark, Task
 
 ALONE = 3.0
 """A row that is run alone gets this many times the stage's limit."""
+WARM_UP = 4.0
+"""Limits more for the first batch of a step in a process: kernels are compiled there, and no row is to blame for that."""
+_warm: set[str] = set()
 
 
 class StageError(Exception):
@@ -51,8 +54,11 @@ class Guard:
         keep = np.setdiff1d(np.arange(batch.num_rows), [c.index for c in culprits])
         outputs: list[tuple[pa.Table, np.ndarray]] = []
         for some in [keep[i : i + 1] for i in range(len(keep))] if careful else [keep]:
-            self.tell(Mark(step, int(at[0]) if not careful else int(at[some[0]]), len(some), _allowance(limit, len(some), careful)))
+            first = int(at[some[0]]) if careful and len(some) else int(at[0])
+            warm_up = 0.0 if step in _warm else WARM_UP * limit
+            self.tell(Mark(step, first, len(some), _allowance(limit, len(some), careful) + warm_up))
             self._bisect(batch, some, call, outputs, culprits)
+            _warm.add(step)
         return outputs, culprits
 
     def _bisect(

@@ -59,7 +59,7 @@ def make_plan(layout: Layout) -> Plan:
 class _Planner:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.receipts: dict[str, dict[str, Receipt]] = {}
+        self.receipts: dict[tuple[str, int], tuple[str, dict[str, Receipt]]] = {}
         self.levels: dict[tuple[str, int], int] = {}
         self.maker: dict[str, str] = {}
         """Step to the action that completes it."""
@@ -155,14 +155,20 @@ class _Planner:
 
     def _missing(self, item: Item, unit: FrameUnit) -> bool:
         """Whether a unit of an item has no receipt yet."""
-        target, several = item.target, len(self._read_frames(item.target)) > 1
+        place = (item.target.address, item.index)
+        if place not in self.receipts:
+            self.receipts[place] = self._receipts(item)
+        prefix, have = self.receipts[place]
+        return prefix + unit.key not in have
+
+    def _receipts(self, item: Item) -> tuple[str, dict[str, Receipt]]:
+        """What stands before the key of an item's parts, and the receipts there are: looked up once, not once a unit."""
+        target = item.target
         if target.shape in ("verdict", "dataset"):
-            folder, key = self.layout.store.spill(spill_of(target)), f"{item.index}-{unit.key}"
+            folder, prefix = self.layout.store.spill(spill_of(target)), f"{item.index}-"
         else:
-            folder, key = self.layout.object(target), f"{item.index}-{unit.key}" if several else unit.key
-        if str(folder.path) not in self.receipts:
-            self.receipts[str(folder.path)] = folder.receipts() if folder.path.exists() else {}
-        return key not in self.receipts[str(folder.path)]
+            folder, prefix = self.layout.object(target), f"{item.index}-" if len(self._read_frames(target)) > 1 else ""
+        return prefix, folder.receipts() if folder.path.exists() else {}
 
     def _settle(self, target: Target) -> None:
         layout, node = self.layout, self.layout.graph[target.tail]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -101,13 +102,19 @@ def _slice_of(work: Home, shard: int) -> pa.Table:
     found = []
     for key in work.partitions:
         path = Path(work.root) / "spills" / work.settled / "parts" / f"{key}.arrow"
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-            rows = table["row"].to_numpy()
-            low, high = np.searchsorted(rows, [address, address + (1 << 32)])
-            found.append(table.slice(low, high - low).take(pa.array(np.arange(high - low))))
+        table, rows = _settled(path, path.stat().st_mtime_ns)
+        low, high = np.searchsorted(rows, [address, address + (1 << 32)])
+        found.append(table.slice(low, high - low))
     joined = pa.concat_tables(found)
     return joined.take(pa.array(np.argsort(joined["row"].to_numpy(), kind="stable")))
+
+
+@lru_cache(maxsize=512)
+def _settled(path: Path, _written: int) -> tuple[pa.Table, np.ndarray]:
+    """A settled partition in mapped memory and its addresses: a worker carries many shards home from the same files."""
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source).read_all()
+    return table, table["row"].to_numpy()
 
 
 def run_finish(work: Finish, task: Task) -> Receipt:

@@ -158,3 +158,13 @@ def test_a_receipt_counts_only_while_its_files_are_there(tmp_path):
     assert set(target.receipts()) == {"u"}
     target.part("u").unlink()
     assert target.receipts() == {}
+
+
+@given(st.lists(st.integers(0, 6), max_size=200), st.booleans())
+def test_the_fast_order_of_keys_is_the_stable_one(keys, spread):
+    import numpy as np
+
+    from manifests.spill import _stable
+
+    found = np.array(keys, np.uint64) * np.uint64(2**61 if spread else 1)
+    assert _stable(found).tolist() == sorted(range(len(keys)), key=lambda i: int(found[i]))
