@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from pipelines.graph import Node
@@ -47,16 +47,18 @@ class PassBuilder:
         self.items.append(item)
         return True
 
-    def tasks(self, units: Iterable[FrameUnit], missing: Callable[[Item, FrameUnit], bool]) -> tuple[list[Task], dict[str, Work]]:
-        """A task for every unit that lacks something; units that lack the same share a program."""
-        programs: dict[frozenset[int], Program] = {}
+    def tasks(self, units: Sequence[FrameUnit], missing: Callable[[Item], Sequence[bool]]) -> tuple[list[Task], dict[str, Work]]:
+        """A task for every unit that lacks something; units that lack the same share a program.
+
+        `missing` says of an item, unit by unit, whether its part is not there.
+        """
+        programs: dict[tuple[bool, ...], Program] = {}
         tasks: list[Task] = []
-        for shard, unit in enumerate(units):
-            lacks = frozenset(i for i, item in enumerate(self.items) if missing(item, unit))
-            if not lacks:
+        for shard, (unit, lacks) in enumerate(zip(units, zip(*map(missing, self.items), strict=True), strict=True)):
+            if True not in lacks:
                 continue
             if lacks not in programs:
-                programs[lacks] = self._program([item for i, item in enumerate(self.items) if i in lacks])
+                programs[lacks] = self._program([item for item, lack in zip(self.items, lacks, strict=True) if lack])
             tasks.append(Task(programs[lacks].id, unit, shard))
         return tasks, {p.id: p for p in programs.values()}
 

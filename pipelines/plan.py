@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from manifests.fingerprint import fingerprint
@@ -131,7 +132,7 @@ class _Planner:
 
     def _pass(self, frame: str, builder: PassBuilder) -> None:
         units = self.layout.frames[frame]
-        tasks, work = builder.tasks(units, self._missing)
+        tasks, work = builder.tasks(units, partial(self._missing, units=units))
         name = f"pass:{frame}:{len(self.actions)}"
         pieces = tuple(i.target for i in builder.items if i.is_piece)
         spills = tuple(spill_of(i.target) for i in builder.items if i.target.shape in ("verdict", "dataset"))
@@ -153,13 +154,13 @@ class _Planner:
                     found[self.maker[step]] = None
         return tuple(found)
 
-    def _missing(self, item: Item, unit: FrameUnit) -> bool:
-        """Whether a unit of an item has no receipt yet."""
+    def _missing(self, item: Item, units: Sequence[FrameUnit]) -> Sequence[bool]:
+        """Unit by unit, whether a part of an item has no receipt yet."""
         place = (item.target.address, item.index)
         if place not in self.receipts:
             self.receipts[place] = self._receipts(item)
         prefix, have = self.receipts[place]
-        return prefix + unit.key not in have
+        return [prefix + unit.key not in have for unit in units] if have else [True] * len(units)
 
     def _receipts(self, item: Item) -> tuple[str, dict[str, Receipt]]:
         """What stands before the key of an item's parts, and the receipts there are: looked up once, not once a unit."""

@@ -147,8 +147,9 @@ def _source_units(node: Node, limit: int | None) -> tuple[FrameUnit, ...]:
     found: dict[str, FrameUnit] = {}
     for unit in units:
         span = "" if unit.start == 0 and unit.stop is None else f"[{unit.start}:{'' if unit.stop is None else unit.stop}]"
-        made = FrameUnit(unit.key, f"{unit.name}{span}", source=unit)
-        if found.setdefault(unit.key, made) is not made:
+        key = unit.key
+        made = FrameUnit(key, f"{unit.name}{span}", source=unit)
+        if found.setdefault(key, made) is not made:
             raise RecipeError(f"{node.step.place}: step '{node.name}': {unit.name} is listed twice; take it out of 'paths' once")
     return tuple(found.values())
 
