@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +129,7 @@ def run(
         if as_json:
             typer.echo(json.dumps(summary(found, result)))
         else:
-            finish(found, result, " ".join(sys.argv))
+            finish(found, result, shlex.join(sys.argv))
         return int(result.code)
 
     guarded(work)

@@ -114,18 +114,21 @@ class Run:
     def _tasks(self) -> Iterator[Task | Wait]:
         waiting = list(self.plan.actions)
         while waiting:
-            waiting = [a for a in waiting if a.name not in self._done]
+            waiting = [a for a in waiting if a.name not in self._done | self._hurt]
+            finished = [a for a in waiting if not self._left[a.name] and set(a.needs) <= self._done]
+            if finished:
+                self._complete(finished[0])
+                waiting = [a for a in waiting if a is not finished[0]]
+                continue
             ready = [a for a in waiting if self._left[a.name] and set(a.needs) <= self._done]
-            for action in [a for a in waiting if not self._left[a.name] and set(a.needs) <= self._done]:
-                self._complete(action)
             if ready:
                 waiting = [a for a in waiting if a is not ready[0]]
                 for task in ready[0].tasks:
                     self._check_disk()
                     yield task
-            elif not any(self._left[a.name] and set(a.needs) <= self._done for a in waiting if a.name not in self._done):
-                if all(self._stuck(a) for a in waiting if a.name not in self._done):
-                    return
+            elif all(self._stuck(a) for a in waiting):
+                return
+            else:
                 yield WAIT
 
     def _stuck(self, action: Action) -> bool:

@@ -31,7 +31,7 @@ publish: {small_shards: shards}
 POINTS = [
     ("before_part", 1), ("before_part", 4), ("after_part", 2), ("before_rename", 1), ("after_rename", 1), ("after_rename", 12),
     ("before_journal", 1), ("before_journal", 5), ("torn_journal_line", 1), ("torn_journal_line", 6), ("after_journal", 3),
-    ("before_question", 2), ("after_question", 1), ("before_manifest", 1), ("before_manifest_head", 1), ("before_manifest_head", 3),
+    ("before_question", 2), ("after_question", 1), ("before_manifest", 1), ("before_manifest", 2), ("before_manifest", 4), ("before_manifest_head", 1), ("before_manifest_head", 3),
     ("torn_draft", 2), ("after_manifest", 2), ("before_drop_spill", 1), ("after_drop_spill", 1), ("before_record", 1),
     ("after_record", 1),
 ]  # fmt: skip

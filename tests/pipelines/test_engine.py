@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.executors.local import Local
+
 SAMPLE = Path(__file__).parents[2] / "pipelines" / "recipes" / "sample" / "sample.warc.gz"
 STAGES = """
 import pyarrow as pa
@@ -194,6 +196,8 @@ def test_over_the_error_limit_everything_else_finishes_and_a_higher_limit_goes_o
     result = small.run(recipe)
     assert result.code == 3
     assert "1 of 4 rows are quarantined" in result.over_limit[0]
+    assert small.run(recipe).over_limit == result.over_limit, "asked again it says the same, and does nothing"
+    assert small.run(recipe, executor=Local(1)).code == 3
     assert small.last.layout.object(small.last.layout.holder["long"][0]).answered(small.last.layout.units["lines"])
     again = small.run(recipe + "run: {max_error_rate: 0.5}\n")
     assert again.code == 0
