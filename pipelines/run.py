@@ -69,6 +69,8 @@ class Run:
         with ExitStack() as stack:
             for action in self.plan.actions:
                 self._open(action, stack)
+            # Before the first task: `status` and `gc` know the run's objects while it works, and after it was killed.
+            self.layout.store.record("recipes", self.layout.recipe.name, recipe_record(self.layout))
             try:
                 self._work()
             except Stopped:
@@ -216,7 +218,6 @@ class Run:
             result.code = OVER_LIMIT
         else:
             self._publish()
-        self.layout.store.record("recipes", self.layout.recipe.name, recipe_record(self.layout))
 
     def _beneath(self, step: str) -> list[str]:
         """Objects through which a step's rows are read: gc keeps them as long as the name stands."""

@@ -23,7 +23,7 @@ def status_record(store: Store) -> dict[str, Any]:
     """Recipes with their steps, and runs; read from manifests and journals, so that it works beside a run."""
     recipes = {}
     for name, record in store.records("recipes").items():
-        recipes[name] = {step: _step_status(store, facts) for step, facts in record["steps"].items()}
+        recipes[name] = {step: _step_status(store, record["steps"][step]) for step in record["order"]}
     return {"store": str(store.root), "recipes": recipes, "runs": list(_runs(store)), "refs": store.records("refs")}
 
 

@@ -65,6 +65,8 @@ def test_killed_at_a_commit_point_and_resumed_the_bytes_are_the_same(small, clea
         cwd=ROOT, capture_output=True, check=False, timeout=120,
     )  # fmt: skip
     assert died.returncode == -signal.SIGKILL, f"the point was not passed {n} times: {died.stderr.decode()[-500:]}"
+    if point not in ("before_question", "after_question", "before_record"):
+        assert list(small.store.records("recipes")) == ["small"], "status knows the steps of a run that was killed"
     assert small.run(RECIPE).code == 0
     assert small.digests() == clean
     assert not list((small.store.root / "objects").glob("*/drafts/*"))
