@@ -29,6 +29,8 @@ def complaints(plan: Plan, result: Result, command: str) -> list[str]:
     found = [*result.errors[:10], *(f"{r} (its shard is resource_limited)" for r in result.limited[:10]), *result.over_limit]
     if len(result.errors) > 10:
         found.insert(10, f"and {len(result.errors) - 10} more; all are in the run's events.jsonl")
+    empty = [line.step for line in funnel.funnel(plan.layout) if plan.layout.graph[line.step].shape == "base" and line.came == 0]
+    found += [f"step '{step}': its input holds no records at all; check its paths" for step in empty]
     if result.blocked:
         found.append(f"not run, because they need what failed: {', '.join(dict.fromkeys(result.blocked))}")
     if result.interrupted:

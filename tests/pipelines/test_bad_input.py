@@ -133,6 +133,13 @@ def test_a_bucket_that_cannot_be_read_is_named(folder, verb, monkeypatch):
     assert "Traceback" not in done.output
 
 
+def test_an_input_without_a_single_record_is_said_out_loud(folder, verb):
+    (folder / "rows.jsonl").write_text("")
+    (folder / "recipe.yaml").write_text(GOOD)
+    done = verb("run", str(folder / "recipe.yaml"), "--store", str(folder / "store"))
+    assert "step 'lines': its input holds no records at all; check its paths" in done.output
+
+
 def test_two_runs_never_write_the_same_object(folder, verb):
     recipe = folder / "recipe.yaml"
     recipe.write_text(GOOD)
