@@ -1,15 +1,15 @@
 """The stage contract: what an author writes, and all that the engine knows about it.
 
-A stage is a frozen value that describes a pure function on Arrow tables. Four kinds are runnable here:
+A stage is a frozen value that describes a pure function. There are five kinds:
 
     Source   units(params) -> Unit...            read(unit, params) -> Chunk...
     Map      run(batch, params) -> table         rows="same" adds columns; rows="any" makes a new frame
     Reduce   emit(batch, params) -> table        settle(batches, params) -> table...
+    Ask      prompt(row, so_far, params)         parse(row, replies, params) -> rows or Refused
     Export   encode(batches, params, files)      finish(summaries, params) -> files of the whole dataset
 
 The engine owns everything else: ids, batching, fusion, the exchange between emit and settle, commit, accounting.
 A stage is found by its import path (`stages.filters.length.by_words`); nothing is registered anywhere.
-The fifth kind, Ask (rows that wait for a language model), is written down in docs/decisions/0001.
 
 Columns with a meaning to the engine:
 
@@ -31,6 +31,8 @@ from typing import Any, BinaryIO, Literal, Protocol, TypeVar, get_type_hints
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
+
+from stages.prompt import Prompt
 
 Columns = Mapping[str, pa.DataType]
 Declared = Columns | Callable[[Any], Columns]
@@ -55,6 +57,17 @@ class Params(BaseModel):
     """Parameters of a stage: closed (an unknown key is refused by name) and frozen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AskParams(Params):
+    """What every Ask has to know: which model is asked. `run.models` of the recipe says where it is served."""
+
+    model: str = Field(description="Name of the model; run.models of the recipe says where it is served.")
+    revision: str = Field("", description="Revision of the weights, where the name alone does not fix them.")
+    api: Literal["chat", "completions"] = Field(
+        "chat", description="chat: the server applies the model's template. completions: the messages are joined to one text."
+    )
+    seed: int = Field(0, description="Seed of the sampling, part of every request.")
 
 
 def knob(default: Any, description: str, **limits: Any) -> Any:
@@ -210,6 +223,43 @@ class Reduce(Stage):
         return dict(self.emits(params) if callable(self.emits) else self.emits)
 
 
+GENERATOR = pa.struct([("model", pa.string()), ("prompt", pa.string()), ("version", pa.int32())])
+"""Who wrote a row: model (with @revision), and the prompt or the prompts (joined by +) with the version of the first."""
+ASKED: Columns = {
+    "parent_id": pa.string(),
+    "k": pa.int32(),
+    "generator": GENERATOR,
+    "prompt_tokens": pa.int32(),
+    "completion_tokens": pa.int32(),
+    "drop_reason": pa.string(),
+}
+"""What the engine writes in every row of an Ask beside the stage's own columns. The tokens of a whole conversation stand in
+its first row; a conversation of which nothing came is one row with its reason."""
+
+
+@dataclass(frozen=True)
+class Ask(Stage):
+    """Rows that wait for a language model. One row owns all its requests; the engine owns waiting, retries, ledger and cost.
+
+    `prompt(row, so_far, params, **given)` gets the row (a mapping of the columns of `reads`, and `id`) and the exchanges so
+    far in the order in which they were asked for, and returns further requests, or none when the conversation is over.
+    `parse(row, replies, params, **given)` turns it into rows (mappings of the columns of `writes`) or Refused. Both are pure.
+    A row that is rewritten gets the answer in `text`; stages that are verified later keep the original in `source_text`.
+    """
+
+    prompt: Callable[..., Any] = field(kw_only=True)
+    parse: Callable[..., Any] = field(kw_only=True)
+    prompts: Callable[[Any], Sequence[Prompt]] = field(kw_only=True)
+    """The prompt files in use under these parameters: their text is part of the question, their names of `generator`."""
+    rounds: int = 16
+    """A conversation that still asks after so many rounds is refused as `too_many_rounds`."""
+
+    def writes_of(self, params: Params) -> dict[str, pa.DataType]:
+        """The stage's own columns and those of the engine."""
+        own = self.writes(params) if callable(self.writes) else self.writes
+        return {**own, **ASKED}
+
+
 @dataclass(frozen=True)
 class Export(Stage):
     """Files for somebody else's reader, one group per shard. `encode` returns a summary that counts `rows` at least."""
@@ -268,6 +318,27 @@ def reduce_stage(
         return Reduce(
             name=name, version=version, params=params, doc=doc, reads=reads, writes=writes, emits=emits, emit=function,
             settle=settle, **more,
+        )  # fmt: skip
+
+    return declare
+
+
+def ask_stage(
+    *,
+    version: int,
+    reads: Declared,
+    writes: Declared,
+    parse: Callable[..., Any],
+    prompts: Callable[[Any], Sequence[Prompt]],
+    **more: Any,
+) -> Callable[[Callable[..., Any]], Ask]:
+    """Declare `prompt(row, so_far, params)` an Ask."""
+
+    def declare(function: Callable[..., Any]) -> Ask:
+        name, params, doc = _path_and_params(function)
+        return Ask(
+            name=name, version=version, params=params, doc=doc, reads=reads, writes=writes, prompt=function, parse=parse,
+            prompts=prompts, **more,
         )  # fmt: skip
 
     return declare
