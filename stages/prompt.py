@@ -151,7 +151,7 @@ def _split(text: str, place: str) -> tuple[dict[str, Any], str]:
     except yaml.YAMLError as error:
         raise ValueError(f"{place}: the front matter is not YAML: {error}") from error
     if not isinstance(front, dict):
-        raise ValueError(f"{place}: the front matter is a mapping with {list(_KEYS)}")
+        raise ValueError(f"{place}: the front matter is a mapping with {list(_KEYS)}")  # noqa: TRY004
     missing = [k for k in ("name", "version", "purpose") if k not in front]
     unknown = [k for k in front if k not in _KEYS]
     if missing or unknown:
