@@ -1,0 +1,68 @@
+"""Verbs about one stage: step and stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.verbs.options import DONE, JsonOption, guarded
+
+
+def step(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="Import path of a stage.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Parquet or JSONL files; for a source, what it reads.")],
+    out: Annotated[Path, typer.Option("--out", help="A .parquet or .jsonl file.")],
+    values: Annotated[list[str] | None, typer.Option("--with", metavar="KEY=VALUE", help="A parameter of the stage.")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="UNIT:OFFSET", help="Only the record at this place of a source.")
+    ] = None,
+) -> None:
+    """Run one stage on files, without a recipe or a store."""
+
+    def work() -> int:
+        from pipelines.recipe import scalar
+        from pipelines.session import settings_of
+        from pipelines.single import run_stage
+
+        params = {k: scalar(v) if not v.startswith("[") else json.loads(v) for k, v in settings_of(values or []).items()}
+        typer.echo(run_stage(stage, inputs, out, params, at), err=True)
+        return DONE
+
+    guarded(work)
+
+
+stages_app = typer.Typer(help="Stages: list them, show one.", invoke_without_command=True, rich_markup_mode=None)
+
+
+@stages_app.callback()
+def stages_list(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List every stage of the distribution."""
+    if context.invoked_subcommand is None:
+        from pipelines.resolve import catalogue
+
+        found = catalogue()
+        width = max(map(len, found))
+        typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(f"{n.ljust(width)}  {doc}" for n, doc in found.items()))
+
+
+@stages_app.command("list")
+def stages_listed(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List every stage of the distribution."""
+    context.invoked_subcommand = None
+    stages_list(context, as_json)
+
+
+@stages_app.command("show")
+def stages_show(name: Annotated[str, typer.Argument(metavar="STAGE")]) -> None:
+    """Parameters, reads and writes of a stage."""
+
+    def work() -> int:
+        from pipelines.single import describe_stage
+
+        typer.echo(describe_stage(name))
+        return DONE
+
+    guarded(work)
