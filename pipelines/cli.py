@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -15,11 +16,13 @@ app = typer.Typer(
     help="Raw crawl, code and reference text to training shards: planned, resumable, inspectable.",
 )  # fmt: skip
 
-for verb in (recipes.plan, recipes.run, stage.step):
+VERBS: tuple[Callable[..., None], ...] = (
+    recipes.plan, recipes.run, stage.step, looking.sql, looking.peek, stores.status, stores.verify, stores.gc, stores.doctor,
+    stores.models,
+)  # fmt: skip
+for verb in VERBS:
     app.command()(verb)
 app.add_typer(stage.stages_app, name="stages")
-for verb in (looking.sql, looking.peek, stores.status, stores.verify, stores.gc, stores.doctor, stores.models):
-    app.command()(verb)
 
 
 def main() -> None:
