@@ -3,7 +3,7 @@
     <recipe>.<step>       the rows that stand at the step
     <recipe>.<step>_all   dropped ones as well, with `drop_reason` and `dropped_by` (the first step that dropped the row)
     published."<name>"    the rows behind a published name
-    steps, shards, drops, dropped, quarantine, lineage, refs, runs
+    steps, shards, drops, dropped, quarantine, lineage, refs, runs, buckets, mixtures, prompts
     funnel('recipe'), domains('recipe.step'), why('<id or url>')
 
 A view shows what is stored and null for the rest. Text of dropped rows is null unless the recipe keeps it, also in the
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 
+from manifests import summary_views
 from manifests.step_views import Files, RecipeViews, Step, literal, quoted, steps_of
 from manifests.store import Store
 from manifests.store_views import MACROS, NAMES, NEEDS, StoreViews
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 ALLOWED = ("SELECT", "EXPLAIN", "CREATE", "DROP", "INSERT", "UPDATE", "DELETE", "ALTER", "SET", "PREPARE", "EXECUTE", "TRANSACTION",
            "MULTI", "RELATION")  # fmt: skip
 """Statements that change nothing outside the connection's own memory."""
+SUMMARIES = {"buckets": summary_views.buckets, "mixtures": summary_views.mixtures, "prompts": summary_views.prompts}
 WORD = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -88,6 +90,7 @@ class Catalog:
         self.recipes = None if self.recipes is None else set(self.recipes)
         self.con = duckdb.connect(config={"python_enable_replacements": "false", "allow_persistent_secrets": "false"})
         spill = os.path.join(tempfile.gettempdir(), f"gristmill-sql-{os.getpid()}")  # noqa: PTH118
+        self._do("set enable_progress_bar = false")  # it would be written into the answer on stdout
         self._do(f"set temp_directory = {literal(spill)}")
         if not self.unlocked:
             self._do(f"set allowed_directories = [{literal(str(self.store.root))}, {literal(spill)}]")
@@ -169,6 +172,8 @@ class Catalog:
             self._view("main", "quarantine", whole.quarantine(files=sick.num_rows > 0))
         if "dropped" in named:
             self._view("main", "dropped", whole.dropped())
+        for name in named & set(SUMMARIES):
+            self._view("main", name, SUMMARIES[name](self.views))
         for macro in macros:
             self._do(f"create or replace macro {macro}{MACROS[macro]}")
 
@@ -280,21 +285,21 @@ class Catalog:
 
     def _explained(self, error: Exception, query: str) -> str:
         """DuckDB's message with the names that there are."""
-        message = re.sub(r"\nDid you mean \"(pg|sqlite|duckdb)_[^\n]*", "", str(error))
+        message = re.sub(r"\nDid you mean \"(pg_|sqlite_|duckdb_|information_schema)[^\n]*", "", str(error))
         words = set(WORD.findall(query.lower()))
         named = self._named(words)
         if "schema" in message and "does not exist" in message and not named:
             return message + _listed("recipes here", self.views)
         if re.search(r"Table with name \S+ does not exist", message):
             all_names = _listed("views here", [*NAMES, *_all_names(self.views)], words)
-            return message + ("".join(map(self._steps_there, named)) or all_names)
+            return message + ("".join(self._steps_there(v, words) for v in named) or all_names)
         return message
 
-    def _steps_there(self, views: RecipeViews) -> str:
+    def _steps_there(self, views: RecipeViews, words: set[str]) -> str:
         there = [s.name for s in views.steps.values() if views.complete(s)]
         waiting = [s.name for s in views.steps.values() if s.name not in there]
         rest = f"\nwithout a complete answer yet: {', '.join(waiting)}; run the recipe again to finish them" if waiting else ""
-        return f"{_listed(f'steps of {views.name} (each also with _all)', there)}{rest}"
+        return f"{_listed(f'steps of {views.name} (each also with _all)', there, words - {views.name})}{rest}"
 
 
 @dataclass
@@ -335,5 +340,5 @@ def _all_names(views: dict[str, RecipeViews]) -> list[str]:
 
 def _listed(what: str, names: Iterable[str], words: Collection[str] = ()) -> str:
     known = list(names)
-    near = [n for n in known if any(get_close_matches(w, [n, n.rsplit(".", 1)[-1]], 1, cutoff=0.75) for w in words)]
+    near = [n for n in known if any(get_close_matches(w, [n, n.rsplit(".", 1)[-1]], 1, cutoff=0.65) for w in words)]
     return f"\n{what}: {', '.join(known) or 'none'}" + (f"\nnear: {', '.join(near)}" if near else "")

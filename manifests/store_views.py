@@ -36,7 +36,7 @@ ORIGIN = 'struct(unit varchar, "offset" bigint, length bigint)'
 DROPPED = {"recipe": "varchar", "step": "varchar", "id": "varchar", "url": "varchar", "origin": ORIGIN, "drop_reason": "varchar",
            "deciding": "json"}  # fmt: skip
 
-NAMES = ("steps", "shards", "drops", "dropped", "quarantine", "lineage", "refs", "runs")
+NAMES = ("steps", "shards", "drops", "dropped", "quarantine", "lineage", "refs", "runs", "buckets", "mixtures", "prompts")
 """Views of the store; `main.<name>` where a recipe has the same name."""
 
 NEEDS: Mapping[str, tuple[str, ...]] = {"funnel": ("steps",), "why": ("dropped", "quarantine"), "domains": ()}

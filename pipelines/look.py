@@ -1,237 +1,23 @@
-"""What `gristmill sql` and `gristmill peek` print."""
+"""What `gristmill peek` prints: documents of a step."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import datetime as dt
 import difflib
-import io
-import os
 import shutil
-import sys
 import textwrap
-import time
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Collection, Sequence
 from itertools import accumulate, zip_longest
-from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import Any
 
 from manifests.catalog import Catalog, CatalogError, plainly
 from manifests.step_views import AT, UNIT, Step, literal, quoted
 from manifests.store import Store
-from manifests.store_views import NAMES
+from pipelines.answers import cell, fit
 
-if TYPE_CHECKING:
-    import duckdb
-
-MAX_ROWS = 200
-"""Rows of a printed table; files and JSON hold all."""
 LINES = 12
 """Lines of text that are shown of a document."""
-CELLS = (60, 40, 24)
-"""Widths of a cell that are tried until a row fits the terminal."""
-NUMBERS = ("INT", "FLOAT", "DOUBLE", "DECIMAL")
-HELP = """End a query with ;  .tables   views   .schema NAME   columns of a view   .quit   leave (or Ctrl-D)
-Views: recipe.step, recipe.step_all, published."name", steps, shards, drops, dropped, quarantine, lineage, refs, runs
-Macros: from funnel('recipe'), from domains('recipe.step'), from why('id or url')"""
-
-
-def sql(
-    store: Store, query: str, as_json: bool = False, as_csv: bool = False, parquet: Path | None = None
-) -> str | None:  # fmt: skip
-    """The result of a query as a table, a JSON array of objects (ISO dates, null) or CSV; or written to a Parquet file.
-
-    CatalogError when the query cannot be answered or the file cannot be written.
-    """
-    catalog = Catalog(store)
-    with plainly():
-        if parquet is not None:
-            rows = _to_parquet(catalog.relation(query), parquet)
-            return orjson.dumps({"file": str(parquet), "rows": rows}).decode() if as_json else f"{parquet}: {rows} rows"
-        result = catalog.run(query)
-        return _json(result) if as_json else _csv(result) if as_csv else _table(result)
-
-
-def _columns(result: duckdb.DuckDBPyConnection) -> tuple[list[str], list[str]]:
-    described = result.description or []
-    return [str(d[0]) for d in described], [str(d[1]) for d in described]
-
-
-def _to_parquet(relation: duckdb.DuckDBPyRelation | None, path: Path) -> int:
-    """Stream into a draft and rename it: the file is whole or absent."""
-    import pyarrow.parquet as pq
-
-    if relation is None:
-        raise CatalogError("the last statement has no result to write")
-    reader: Any = relation.to_arrow_reader(65_536)
-    draft, rows = path.with_name(f".{path.name}.{os.getpid()}"), 0
-    try:
-        with pq.ParquetWriter(draft, reader.schema, compression="zstd") as writer:
-            for batch in reader:
-                writer.write_batch(batch)
-                rows += batch.num_rows
-        draft.replace(path)
-    except OSError as error:
-        raise CatalogError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        draft.unlink(missing_ok=True)
-    return rows
-
-
-def _json(result: duckdb.DuckDBPyConnection) -> str:
-    names, types = _columns(result)
-    rows = [dict(zip(names, map(_plain, row, types), strict=True)) for row in result.fetchall()]
-    return orjson.dumps(rows, default=_said, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
-
-
-def _plain(value: Any, kind: str) -> Any:
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return str(value)
-    return orjson.loads(value) if kind == "JSON" and value is not None else value
-
-
-def _said(value: Any) -> Any:
-    """What JSON has no word for: exact decimals and everything else as text, bytes as hex digits."""
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value.hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
-
-
-def _csv(result: duckdb.DuckDBPyConnection) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_columns(result)[0])
-    while rows := result.fetchmany(1000):
-        writer.writerows([_cell(value, None) for value in row] for row in rows)
-    return out.getvalue().rstrip("\n")
-
-
-def _cell(value: Any, missing: str | None = "null") -> str | None:
-    if value is None:
-        return missing
-    if isinstance(value, dict | list | tuple):
-        return orjson.dumps(value, default=_said, option=orjson.OPT_NON_STR_KEYS).decode()
-    if isinstance(value, dt.datetime | dt.date | dt.time):
-        return value.isoformat()
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.6g}" if missing else repr(value)
-    return str(_said(value)) if isinstance(value, Decimal | bytes) else str(value)
-
-
-def _table(result: duckdb.DuckDBPyConnection) -> str:
-    names, types = _columns(result)
-    rows = result.fetchmany(MAX_ROWS + 1)
-    if not names:
-        return "done"
-    cells = [[" ".join(str(_cell(v)).split()) for v in row] for row in rows[:MAX_ROWS]]
-    more = f"\nthe first {MAX_ROWS} rows; all of them with --json, --csv or --parquet" if len(rows) > MAX_ROWS else ""
-    return _layout(names, [t.startswith(NUMBERS) or t in ("BIGINT", "HUGEINT") for t in types], cells) + more
-
-
-def _layout(names: list[str], right: list[bool], rows: list[list[str]]) -> str:
-    """Aligned columns where they fit the terminal, else one line per value."""
-    from rich.cells import cell_len
-
-    room = shutil.get_terminal_size((132, 24)).columns
-    for limit in CELLS:
-        widths = [min(limit, max(map(cell_len, column))) for column in zip(names, *rows, strict=True)]
-        if sum(widths) + 2 * len(widths) <= room:
-            lines = [names, ["-" * w for w in widths], *rows]
-            cells = ([_fit(c, w, right=r) for c, w, r in zip(line, widths, right, strict=True)] for line in lines)
-            return "\n".join("  ".join(line).rstrip() for line in cells)
-    wide = max(map(cell_len, names))
-    blocks = [[f"{n:>{wide}}  {_fit(v, max(room - wide - 2, 24)).rstrip()}" for n, v in zip(names, r, strict=True)] for r in rows]
-    return "\n\n".join("\n".join(block) for block in blocks) or "  ".join(names)
-
-
-def _fit(text: str, width: int, *, right: bool = False) -> str:
-    from rich.cells import cell_len, set_cell_size
-
-    if cell_len(text) > width:
-        return set_cell_size(text, width - 1).rstrip() + "…"
-    return " " * (width - cell_len(text)) + text if right else set_cell_size(text, width)
-
-
-def shell(
-    store: Store, ask: Callable[[str], str] = input, say: Callable[[str], object] | None = None
-) -> None:  # fmt: skip
-    """Ask and answer until `.quit`: queries end with `;`, commands begin with a dot, Ctrl-C forgets what was typed."""
-    say = say or (lambda text: sys.stdout.write(text + "\n"))
-    catalog, typed = Catalog(store), ""
-    catalog.refresh()
-    say(f"{store.root}: recipes {', '.join(catalog.views) or 'none'}; .help for help")
-    with _history():
-        while True:
-            try:
-                line = ask("   ...> " if typed else "grist> ")
-            except EOFError:
-                return
-            except KeyboardInterrupt:
-                typed = ""
-                say("")
-                continue
-            typed = f"{typed}\n{line}".strip()
-            if typed in (".quit", ".exit"):
-                return
-            if typed.startswith(".") or typed.endswith(";"):
-                _answer(catalog, say, typed)
-                typed = ""
-
-
-def _answer(catalog: Catalog, say: Callable[[str], object], line: str) -> None:
-    started = time.monotonic()
-    try:
-        with plainly():
-            say(_command(catalog, line) if line.startswith(".") else _table(catalog.run(line)))
-        if not line.startswith("."):
-            say(f"{time.monotonic() - started:.2f} s")
-    except CatalogError as error:
-        say(str(error))
-    except KeyboardInterrupt:
-        catalog.con.interrupt()
-        say("stopped")
-
-
-def _command(catalog: Catalog, line: str) -> str:
-    name, *rest = line.split()
-    if name == ".help":
-        return HELP
-    if name == ".tables":
-        catalog.refresh()
-        lines = [f"{n}: {', '.join(s.name for s in v.steps.values() if v.complete(s))}" for n, v in catalog.views.items()]
-        return "\n".join([*lines, f"store: {', '.join(NAMES)}"])
-    if name == ".schema" and rest:
-        return _table(catalog.run(f"select column_name, column_type from (describe {rest[0].rstrip(';')})"))
-    return f"no command {name}\n{HELP}"
-
-
-@contextlib.contextmanager
-def _history() -> Iterator[None]:
-    """Line editing with a history of former shells, where the terminal has it."""
-    try:
-        import readline
-    except ImportError:
-        yield
-        return
-    state = os.environ.get("XDG_STATE_HOME")
-    path = (Path(state) if state else Path.home() / ".local" / "state") / "gristmill" / "sql_history"
-    with contextlib.suppress(OSError):
-        readline.read_history_file(path)
-    try:
-        yield
-    finally:
-        readline.set_history_length(1000)
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            readline.write_history_file(path)
 
 
 def peek(
@@ -345,7 +131,7 @@ class _Peek:
     def _page(self, row: dict[str, Any], place: str, older: dict[str, str | None]) -> str:
         apart = {UNIT, AT, "text", "drop_reason", "url", "id", "origin"}
         small = [n for n in row if n not in apart and not self.step.types[n].startswith(("large_", "struct", "list", "binary"))]
-        facts = [f"{n}={_fit(' '.join(str(_cell(row[n])).split()), 48).strip()}" for n in small if row[n] not in (None, "")]
+        facts = [f"{n}={fit(' '.join(str(cell(row[n])).split()), 48).strip()}" for n in small if row[n] not in (None, "")]
         lines = [f"── {place} ── {row.get('url') or ''}".rstrip(), f"id {row.get('id')}"]
         lines += [f"dropped: {row['drop_reason']}"] if self.dropped else []
         lines += shorten("  ".join(facts), self.width, 4)
@@ -389,5 +175,5 @@ def _beside(before: str | None, after: str | None, width: int) -> list[str]:
         mark = " " if tag == "equal" else "|"
         pairs += [(x, mark, y) for x, y in zip_longest(left[a:b], right[c:d], fillvalue="")]
     first = max(next((i for i, pair in enumerate(pairs) if pair[1] == "|"), 0) - 2, 0)
-    body = [f"{_fit(x, half)} {mark} {y}".rstrip() for x, mark, y in pairs[first : first + 2 * LINES]]
-    return [f"{_fit('before', half)}   after", *body]
+    body = [f"{fit(x, half)} {mark} {y}".rstrip() for x, mark, y in pairs[first : first + 2 * LINES]]
+    return [f"{fit('before', half)}   after", *body]

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import subprocess
+import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +31,7 @@ from pipelines.targets import lay_out
 settings.register_profile("gristmill", deadline=None, derandomize=True)
 settings.load_profile("gristmill")
 
+ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data" / "dev"
 
 
@@ -132,3 +138,56 @@ def shared() -> Path:
 @pytest.fixture
 def inline() -> type[Inline]:
     return Inline
+
+
+class Tmux:
+    """A terminal of 100 columns that a test types into."""
+
+    def __init__(self, words: str, folder: Path) -> None:
+        self.words = ["tmux", "-L", f"gristmill-{os.getpid()}-{folder.name}", "-f", "/dev/null"]
+        env = {**os.environ, "TERM": "xterm-256color", "XDG_STATE_HOME": str(folder), "PYTHONPATH": str(ROOT)}
+        env.pop("NO_COLOR", None)
+        command = f"{sys.executable} -m pipelines.cli {words}; echo ended with $?; sleep 60"
+        subprocess.run([*self.words, "new-session", "-d", "-x", "100", "-y", "30", command], check=True, env=env, cwd=folder)
+
+    def type(self, text: str) -> None:
+        typed = text.removesuffix(";") + "\\;" if text.endswith(";") else text
+        subprocess.run([*self.words, "send-keys", "-l", typed], check=True)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            subprocess.run([*self.words, "send-keys", key], check=True)
+            time.sleep(0.2)
+
+    def resize(self, columns: int, rows: int) -> None:
+        subprocess.run([*self.words, "resize-window", "-x", str(columns), "-y", str(rows)], check=True)
+
+    def screen(self) -> str:
+        return subprocess.run([*self.words, "capture-pane", "-p"], capture_output=True, text=True, check=False).stdout
+
+    def until(self, text: str, seconds: float = 60) -> str:
+        end = time.monotonic() + seconds
+        while text not in (shown := self.screen()):
+            if time.monotonic() > end:
+                pytest.fail(f"{text!r} did not come; the screen:\n{shown}")
+            time.sleep(0.3)
+        return shown
+
+    def close(self) -> None:
+        subprocess.run([*self.words, "kill-server"], check=False, capture_output=True)
+
+
+@pytest.fixture
+def tmux(tmp_path: Path) -> Iterator[Callable[[str], Tmux]]:
+    """A `gristmill` command in a real terminal."""
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is absent")
+    opened: list[Tmux] = []
+
+    def start(words: str) -> Tmux:
+        opened.append(Tmux(words, tmp_path))
+        return opened[-1]
+
+    yield start
+    for terminal in opened:
+        terminal.close()

@@ -19,15 +19,18 @@ def sql(
     """Ask the store with SQL: every step is a view `recipe.step`; also steps, shards, drops, quarantine, lineage, refs, runs."""
 
     def work() -> int:
-        import pipelines.look as look
         from manifests.catalog import CatalogError
         from manifests.store import Store
 
         try:
             if query is None:
-                look.shell(Store(store).existing())
+                from pipelines.sql_shell import shell
+
+                shell(Store(store).existing())
             else:
-                text = look.sql(Store(store).existing(), query, as_json, as_csv, parquet)
+                from pipelines.answers import sql as answer
+
+                text = answer(Store(store).existing(), query, as_json, as_csv, parquet)
                 if text is not None:
                     typer.echo(text)
         except CatalogError as error:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.catalog import CatalogError
-from pipelines import look
+from pipelines import answers, look, sql_shell
 
 STAGES = """
 import pyarrow as pa
@@ -84,19 +84,19 @@ def wide(monkeypatch):
 
 
 def test_a_table_aligns_numbers_right_and_shows_null(store, wide):
-    text = look.sql(store, "select * from (values ('a', 1), ('bc', 200), (null, null)) t(name, many) order by many")
+    text = answers.sql(store, "select * from (values ('a', 1), ('bc', 200), (null, null)) t(name, many) order by many")
     assert text.splitlines() == ["name  many", "----  ----", "a        1", "bc     200", "null  null"]
 
 
 def test_a_long_result_is_cut_and_says_so(store, wide):
-    lines = look.sql(store, "select range as n from range(1000)").splitlines()
-    assert len(lines) == 2 + look.MAX_ROWS + 1
+    lines = answers.sql(store, "select range as n from range(1000)").splitlines()
+    assert len(lines) == 2 + answers.MAX_ROWS + 1
     assert "--parquet" in lines[-1]
 
 
 def test_rows_that_do_not_fit_the_terminal_are_written_value_by_value(store, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    text = look.sql(store, "select id, url, size, text, origin from pages.long where id = 'r00'")
+    text = answers.sql(store, "select id, url, size, text, origin from pages.long where id = 'r00'")
     assert text.splitlines()[:3] == ["    id  r00", "   url  https://site.example/0", "  size  " + str(len(row(0)["text"]))]
     assert all(len(line) <= 60 for line in text.splitlines())
 
@@ -105,17 +105,17 @@ def test_json_has_objects_iso_dates_null_and_nested_values(store):
     query = """select 1::bigint as n, null as nothing, date '2026-01-02' as day, timestamp '2026-01-02 03:04:05' as at,
         1.50::decimal(5,2) as d, {'a': [1, 2]} as nested, 'x'::blob as raw, 'nan'::double as none, true as yes,
         170141183460469231731687303715884105727::hugeint as big"""
-    (found,) = json.loads(look.sql(store, query, as_json=True))
+    (found,) = json.loads(answers.sql(store, query, as_json=True))
     assert found == {
         "n": 1, "nothing": None, "day": "2026-01-02", "at": "2026-01-02T03:04:05", "d": 1.5, "nested": {"a": [1, 2]}, "raw": "78",
         "none": None, "yes": True, "big": "170141183460469231731687303715884105727",
     }  # fmt: skip
-    (why,) = json.loads(look.sql(store, "select deciding from why('r04')", as_json=True))
+    (why,) = json.loads(answers.sql(store, "select deciding from why('r04')", as_json=True))
     assert why == {"deciding": {"size": 5}}
 
 
 def test_csv_reads_back(store):
-    text = look.sql(store, "select id, text, null as none, origin from pages.polite order by id limit 2", as_csv=True)
+    text = answers.sql(store, "select id, text, null as none, origin from pages.polite order by id limit 2", as_csv=True)
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [r["id"] for r in rows] == ["r00", "r01"]
     assert rows[0]["text"] == row(0)["text"].replace("second", "polite")
@@ -125,18 +125,18 @@ def test_csv_reads_back(store):
 
 def test_parquet_is_written_whole_or_not_at_all(store, tmp_path):
     path = tmp_path / "out.parquet"
-    assert look.sql(store, "select id, size from pages.polite", parquet=path) == f"{path}: 12 rows"
+    assert answers.sql(store, "select id, size from pages.polite", parquet=path) == f"{path}: 12 rows"
     assert pq.read_table(path).sort_by("id")["id"].to_pylist()[:2] == ["r00", "r01"]
     with pytest.raises(CatalogError, match="cannot be written"):
-        look.sql(store, "select 1", parquet=tmp_path / "nowhere" / "out.parquet")
+        answers.sql(store, "select 1", parquet=tmp_path / "nowhere" / "out.parquet")
     with pytest.raises(CatalogError):
-        look.sql(store, "select error(id) from pages.polite", parquet=tmp_path / "broken.parquet")
+        answers.sql(store, "select error(id) from pages.polite", parquet=tmp_path / "broken.parquet")
     assert [p.name for p in tmp_path.iterdir() if "parquet" in p.name] == ["out.parquet"]
 
 
 def test_an_error_while_rows_are_fetched_is_a_catalog_error(store):
     with pytest.raises(CatalogError, match="r0"):
-        look.sql(store, "select error(id) from pages.polite")
+        answers.sql(store, "select error(id) from pages.polite")
 
 
 def session(store, *lines):
@@ -152,7 +152,7 @@ def session(store, *lines):
             raise line
         return line
 
-    look.shell(store, ask, told.append)
+    sql_shell.shell(store, ask, told.append)
     return told
 
 
