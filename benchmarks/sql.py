@@ -162,7 +162,9 @@ def ours(root: Path, query: str) -> list[Any]:
 
 def plain(_root: Path, query: str) -> list[Any]:
     """The answer of DuckDB as it comes."""
-    return duckdb.connect(config={"enable_progress_bar": "false"}).execute(query).fetchall()
+    con = duckdb.connect()
+    con.execute("set enable_progress_bar = false").fetchall()
+    return con.execute(query).fetchall()
 
 
 def timed(work: Callable[[], list[Any]]) -> tuple[float, float, list[Any]]:
