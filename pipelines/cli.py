@@ -17,8 +17,8 @@ app = typer.Typer(
 )  # fmt: skip
 
 VERBS: tuple[Callable[..., None], ...] = (
-    recipes.plan, recipes.run, stage.step, looking.sql, looking.peek, stores.status, stores.verify, stores.gc, stores.doctor,
-    stores.models,
+    recipes.plan, recipes.run, stage.step, looking.sql, looking.explain, looking.diff, looking.peek,
+    stores.status, stores.verify, stores.gc, stores.doctor, stores.models,
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)

@@ -18,6 +18,7 @@ from pipelines.executors.contract import Stopped
 from pipelines.graph import build
 from pipelines.plan import Plan, make_plan
 from pipelines.recipe import Recipe, RecipeError, hint, load
+from pipelines.record import recipe_record
 from pipelines.run import Events, Result, Run, new_run_id
 from pipelines.targets import lay_out
 from pipelines.witnesses import remembering
@@ -91,6 +92,7 @@ def carry_out(plan: Plan, hear: Any) -> Result:
         return run.go()
     folder = plan.layout.store.run_folder(new_run_id(plan.layout.recipe.name))
     (folder / "recipe.yaml").write_text(plan.layout.recipe.text, encoding="utf-8")
+    (folder / "record.json").write_bytes(orjson.dumps(recipe_record(plan.layout)))
     events = Events(folder)
     executor = _executor(plan.layout.recipe)
 

@@ -118,6 +118,12 @@ def engine(tmp_path: Path) -> Engine:
     return Engine(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def engine_in() -> type[Engine]:
+    """For fixtures that live longer than one test."""
+    return Engine
+
+
 @pytest.fixture
 def engines(tmp_path: Path) -> Callable[[str], Engine]:
     def make(name: str) -> Engine:

@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.verbs.options import DEFAULT_STORE, DONE, USAGE, JsonOption, RecipeArgument, StoreOption, fail, guarded
+
+if TYPE_CHECKING:
+    from manifests.store import Store
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((132, 24)).columns
+
+
+def store_at(path: Path) -> Store:
+    """The store that is there."""
+    from manifests.store import Store
+
+    return Store(path).existing()
+
+
+def recipe_name(store: Path, recipe: str) -> str:
+    """The name under which a recipe has run here: as given, or as its file says."""
+    from pipelines.recipe import load
+    from pipelines.session import recipe_path
+
+    return recipe if recipe in store_at(store).records("recipes") else load(recipe_path(recipe)).name
+
+
+def looked(work: Callable[[], int]) -> None:
+    """Run a verb that reads the store with SQL: a question it cannot answer is a usage error."""
+    from manifests.catalog import CatalogError
+
+    def careful() -> int:
+        try:
+            return work()
+        except CatalogError as error:
+            fail(str(error), USAGE)
+
+    guarded(careful)
 
 
 def sql(
@@ -19,25 +56,19 @@ def sql(
     """Ask the store with SQL: every step is a view `recipe.step`; also steps, shards, drops, quarantine, lineage, refs, runs."""
 
     def work() -> int:
-        from manifests.catalog import CatalogError
-        from manifests.store import Store
+        if query is None:
+            from pipelines.sql_shell import shell
 
-        try:
-            if query is None:
-                from pipelines.sql_shell import shell
+            shell(store_at(store))
+            return DONE
+        from pipelines.answers import sql as answer
 
-                shell(Store(store).existing())
-            else:
-                from pipelines.answers import sql as answer
-
-                text = answer(Store(store).existing(), query, as_json, as_csv, parquet)
-                if text is not None:
-                    typer.echo(text)
-        except CatalogError as error:
-            fail(str(error), USAGE)
+        text = answer(store_at(store), query, as_json, as_csv, parquet)
+        if text is not None:
+            typer.echo(text)
         return DONE
 
-    guarded(work)
+    looked(work)
 
 
 def peek(
@@ -50,17 +81,45 @@ def peek(
     """Look at documents of a step."""
 
     def work() -> int:
-        import pipelines.look as look
-        from manifests.catalog import CatalogError
-        from manifests.store import Store
-        from pipelines.recipe import load
-        from pipelines.session import recipe_path
+        from pipelines import look
 
-        name = load(recipe_path(recipe)).name if recipe not in Store(store).existing().records("recipes") else recipe
-        try:
-            typer.echo(look.peek(Store(store).existing(), name, step, n, dropped=dropped, before=before, seed=seed))
-        except CatalogError as error:
-            fail(str(error), USAGE)
+        name = recipe_name(store, recipe)
+        typer.echo(look.peek(store_at(store), name, step, n, dropped=dropped, before=before, seed=seed))
         return DONE
 
-    guarded(work)
+    looked(work)
+
+
+def explain(
+    document: Annotated[str, typer.Argument(metavar="DOCUMENT", help="A document id, a URL, or TOKEN-SHARD:OFFSET.")],
+    store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False,
+    recipe: Annotated[list[str] | None, typer.Option("--recipe", help="Only what this recipe did with it.")] = None,
+) -> None:  # fmt: skip
+    """Tell the whole life of a document: its bytes, each step's verdict and values, its twin, its shards."""
+
+    def work() -> int:
+        from pipelines import life
+
+        found = life.lives(store_at(store), document, recipe)
+        typer.echo(life.as_json(found) if as_json else life.as_text(found, _width()))
+        return DONE
+
+    looked(work)
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A run, a recipe (its last run) or a published name.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False,
+    step: Annotated[str | None, typer.Option("--step", help="Compare the rows of this step; default: the last one.")] = None,
+) -> None:  # fmt: skip
+    """Say what changed between two runs or published datasets: rows in and out by reason, moves between buckets, samples."""
+
+    def work() -> int:
+        from pipelines import compare
+
+        found = compare.compare(store_at(store), a, b, step)
+        typer.echo(compare.as_json(found) if as_json else compare.as_text(found))
+        return DONE
+
+    looked(work)
