@@ -15,7 +15,10 @@ class Compact(Params):
     copies: bool = Field(False, description="Store every column again instead of a selection; pays after about four reads.")
 
 
-@map_stage(version=1, reads={}, writes={}, rows="any", copies=lambda params: params.copies)
+@map_stage(version=1, reads={}, writes={}, rows="any", union=True, copies=lambda params: params.copies)
 def keep(batch: pa.Table, _params: Compact) -> pa.Table:
-    """Keep every standing row: a batch holds no others. Returns `parent`, the rows' places in the batch."""
+    """Keep every standing row: a batch holds no others. Returns `parent`, the rows' places in the batch.
+
+    Rows of parents on several frames become one frame, with `step` for the parent that each came from.
+    """
     return pa.table({"parent": np.arange(batch.num_rows, dtype=np.int64)})
