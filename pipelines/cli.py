@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from pipelines.verbs import looking, recipes, stage, stores
+from pipelines.verbs import looking, mix, recipes, stage, stores
 from pipelines.verbs.options import FAILED
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ VERBS: tuple[Callable[..., None], ...] = (
 for verb in VERBS:
     app.command()(verb)
 app.add_typer(stage.stages_app, name="stages")
+app.add_typer(mix.mix_app, name="mix")
 
 
 def main() -> None:

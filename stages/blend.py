@@ -75,8 +75,8 @@ def _repeated(keys: Numbers, checks: Numbers) -> Numbers:
 def _said_twice(doubles: Mapping[str, int]) -> str:
     places = ", ".join(f"{count:,} in '{name}'" for name, count in sorted(doubles.items()))
     return (
-        f"ids occur twice: {places}. Find them with `select id from RECIPE.STEP group by id having count(*) > 1`, "
-        "drop them before the mixture, or set twice: allow"
+        f"ids occur twice: {places}. Find them with `select id from RECIPE.STEP group by id having count(*) > 1` and drop them "
+        "before the mixture, or set twice: allow. (Ids made of file names: no two sources may have files of one name.)"
     )
 
 

@@ -54,11 +54,14 @@ def plan(
     """Say what a run would do: what is reused, what is made, and why."""
 
     def work() -> int:
-        from pipelines import explain
+        from pipelines import explain, mixtures
         from pipelines.session import planned
 
         found = planned(_wish(recipe, store, settings, select, limit_units, sample))
-        typer.echo(json.dumps(explain.as_json(found), indent=2) if as_json else "\n".join(explain.describe(found)))
+        if as_json:
+            typer.echo(json.dumps(explain.as_json(found) | {"mixtures": mixtures.as_json(found.layout)}, indent=2))
+        else:
+            typer.echo("\n".join([*explain.describe(found), *mixtures.describe(found.layout)]))
         return DONE
 
     guarded(work)
@@ -74,11 +77,13 @@ def run(
     def work() -> int:
         from dataclasses import replace
 
+        from pipelines import mixtures
         from pipelines.report import finish, summary
         from pipelines.session import carry_out, planned
 
         wish = replace(_wish(recipe, store, settings, select, limit_units, sample), workers=workers)
         found = planned(wish)
+        mixtures.refuse(found.layout)
         if not found.actions:
             result = carry_out(found, lambda *_: None)
             typer.echo(json.dumps(summary(found, result)) if as_json else "nothing to do: every step is there")

@@ -1,33 +1,38 @@
-"""Megatron's indexed dataset: `.bin` and `.idx` for each shard, and the blend file of the whole."""
+"""Megatron's indexed dataset: `.bin` and `.idx` for each shard (and source), and the blend files of the whole."""
 
 from __future__ import annotations
 
-import struct
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import Field
 
 from stages.contract import TEXT, FileGroup, export_stage
+from stages.export.indexed import SMALL_VOCABULARY, IndexedFiles
 from stages.tokenizers import LIBRARIES, Tokenizer, Vocabulary, open_tokenizer, special
 
-MAGIC = b"MMIDIDX\x00\x00"
-DTYPE_CODES = {"uint16": 8, "int32": 4}
-SMALL_VOCABULARY = 65_500
-"""Megatron's own limit for 16-bit tokens (indexed_dataset.py, DType.optimal_dtype)."""
+NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
+"""What may stand in a file name and, by Megatron's splitting at white space, in a blend."""
 
 
 class Megatron(Vocabulary):
-    """What stands in the token stream."""
+    """What stands in the token stream, and in which files."""
 
     eod: bool = Field(True, description="End every document with the end-of-document token.")
     bos: bool = Field(False, description="Begin every document with the begin token.")
     dtype: Literal["auto", "uint16", "int32"] = Field("auto", description="Token type; auto: uint16 for under 65,500 tokens.")
-    prefix: str = Field("", description="Put before every name in blend.txt, such as the folder's path on the training machine.")
+    split_by: tuple[str, ...] = Field(
+        (),
+        description="Columns whose values get files of their own in every shard, such as [phase, step]; one blend for each phase.",
+    )
+    valid: int = Field(0, ge=0, description="Shards held out for validation: the last before those for testing.")
+    test: int = Field(0, ge=0, description="Shards held out for testing: the last ones.")
+    prefix: str = Field("", description="Put before every name in a blend, such as the folder's path on the training machine.")
 
 
 def _open(params: Megatron) -> Tokenizer:
@@ -40,77 +45,107 @@ def _open(params: Megatron) -> Tokenizer:
     return tokenizer
 
 
+def _reads(params: Megatron) -> dict[str, pa.DataType]:
+    return {"id": pa.string(), "text": TEXT, **dict.fromkeys(params.split_by, pa.string()), "copies": pa.int32()}
+
+
 def _finish(summaries: Sequence[Mapping[str, Any]], params: Megatron) -> dict[str, bytes]:
-    """`blend.txt` for --data-args-path (weight and prefix, by turns; shards without tokens left out) and `megatron.json`."""
-    full = sorted((s for s in summaries if s["tokens"]), key=lambda s: str(s["name"]))
-    names = [params.prefix + str(s["name"]) for s in full]
-    if bad := next((name for name in names if len(name.split()) != 1), None):
+    """The blends in every form that Megatron's arguments take, and `megatron.json` with the totals.
+
+    `blend.txt` (weight and prefix by turns: --data-path or --data-args-path), `prefixes.txt` (no weights: sampled by length)
+    and `splits.json` (flat lists for train, valid and test: --per-split-data-args-path). With `split_by` also a set for each
+    value of its first column, such as `blend-phase1.txt`. Files without tokens are left out. Weights are tokens, a document
+    counted as often as its `copies` say.
+    """
+    shards = sorted(summaries, key=lambda s: str(s["name"]))
+    held = params.valid + params.test
+    if held and held >= len(shards):
+        raise ValueError(f"{held} shards are held out for validation and testing, and there are {len(shards)}: make more shards")
+    kinds = ["train"] * (len(shards) - held) + ["valid"] * params.valid + ["test"] * params.test
+    entries = [
+        {**group, "name": f"{params.prefix}{shard['name']}{group['stem']}", "kind": kind}
+        for shard, kind in zip(shards, kinds, strict=True)
+        for group in shard["groups"]
+        if group["tokens"]
+    ]
+    if bad := next((e["name"] for e in entries if len(e["name"].split()) != 1), None):
         raise ValueError(f"Megatron splits its blend file at white space, and {bad!r} holds some: choose another prefix")
-    blend = "".join(f"{s['tokens']} {name}\n" for s, name in zip(full, names, strict=True))
-    totals = {key: sum(int(s[key]) for s in summaries) for key in ("rows", "documents", "empty", "tokens")}
-    facts = {key: full[0][key] for key in ("dtype", "vocab_size", "eod_id", "bos_id")} if full else {}
-    return {"blend.txt": blend.encode(), "megatron.json": orjson.dumps({**totals, **facts}, option=orjson.OPT_INDENT_2) + b"\n"}
+    files = _blends(entries, "")
+    for value in sorted({entry["values"][0] for entry in entries if entry["values"]}):
+        files |= _blends([entry for entry in entries if entry["values"][0] == value], f"-{value}")
+    return files | {"megatron.json": orjson.dumps(_totals(shards, entries), option=orjson.OPT_INDENT_2) + b"\n"}
 
 
-@export_stage(version=1, reads={"id": pa.string(), "text": TEXT}, finish=_finish, libraries=LIBRARIES, model=_open)
+def _blends(entries: Sequence[Mapping[str, Any]], label: str) -> dict[str, bytes]:
+    def flat(kind: str) -> list[str] | None:
+        return [word for e in entries if e["kind"] == kind for word in (str(e["weight"]), e["name"])] or None
+
+    blend = "".join(f"{e['weight']} {e['name']}\n" for e in entries if e["kind"] == "train")
+    prefixes = "".join(f"{e['name']}\n" for e in entries if e["kind"] == "train")
+    splits = orjson.dumps({kind: flat(kind) for kind in ("train", "valid", "test")}, option=orjson.OPT_INDENT_2)
+    return {f"blend{label}.txt": blend.encode(), f"prefixes{label}.txt": prefixes.encode(), f"splits{label}.json": splits + b"\n"}
+
+
+def _totals(shards: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    totals: dict[str, Any] = {key: sum(int(s[key]) for s in shards) for key in ("rows", "documents", "empty", "tokens")}
+    facts = {key: shards[0][key] for key in ("dtype", "vocab_size", "eod_id", "bos_id")} if shards else {}
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    for entry in entries:
+        group = groups.setdefault(tuple(entry["values"]), {"values": entry["values"], "documents": 0, "tokens": 0, "weight": 0})
+        for key in ("documents", "tokens", "weight"):
+            group[key] += entry[key]
+    return totals | facts | {"groups": [groups[key] for key in sorted(groups)]}
+
+
+@export_stage(version=2, reads=_reads, optional=("copies",), finish=_finish, libraries=LIBRARIES, model=_open)
 def shards(batches: Iterable[pa.Table], params: Megatron, files: FileGroup, *, model: Tokenizer) -> Mapping[str, Any]:
-    """Write a shard as Megatron-LM reads it (megatron/core/datasets/indexed_dataset.py): one sequence a document.
+    """Write a shard as Megatron-LM reads it: one sequence a document; with `split_by` one set of files for each value.
 
-    `.bin` holds the tokens, `.idx` lengths and offsets, `.docs.parquet` the way back: `document` (index in the shard),
-    `id`, `start` and `tokens`. Rows without text become no document and are counted as `empty`.
+    `.bin` holds the tokens, `.idx` lengths and offsets, `.docs.parquet` the way back: `document` (index in the file), `id`,
+    `start` and `tokens`. Rows without text become no document and are counted as `empty`. Raises ValueError where rows count
+    several times (`copies`) in files that all sources share: such a repeat is a weight of the file.
     """
     small = params.dtype == "uint16" or (params.dtype == "auto" and model.vocab_size < SMALL_VOCABULARY)
     dtype = np.dtype("<u2" if small else "<i4")
     before, after = _marks(params, model)
-    lengths: list[int] = []
-    ids: list[str] = []
+    written: dict[tuple[str, ...], IndexedFiles] = {} if params.split_by else {(): IndexedFiles(files, "", dtype)}
     rows = 0
-    out = files.open(".bin")
     for batch in batches:
         rows += batch.num_rows
-        for row, tokens in _documents(batch, model):
-            document = np.concatenate([before, tokens, after])
-            out.write(document.astype(dtype).tobytes())
-            lengths.append(len(document))
-            ids.append(row)
-    counts = np.array(lengths, np.int32)
-    _write_index(files, counts, dtype)
-    _write_documents(files, ids, counts)
-    facts = {"dtype": dtype.name, "vocab_size": model.vocab_size, "eod_id": after.tolist(), "bos_id": before.tolist()}
-    return {"rows": rows, "documents": len(ids), "empty": rows - len(ids), "tokens": int(counts.sum(dtype=np.int64)), **facts}
+        for document, key, copies, tokens in _documents(batch, params, model):
+            if key not in written:
+                written[key] = IndexedFiles(files, "".join(f".{value}" for value in key), dtype)
+            written[key].add(document, np.concatenate([before, tokens, after]), copies)
+    groups = [{"values": list(key), **written[key].close()} for key in sorted(written)]
+    documents, tokens = (sum(group[name] for group in groups) for name in ("documents", "tokens"))
+    return {
+        "rows": rows, "documents": documents, "empty": rows - documents, "tokens": tokens, "groups": groups, "dtype": dtype.name,
+        "vocab_size": model.vocab_size, "eod_id": after.tolist(), "bos_id": before.tolist(),
+    }  # fmt: skip
 
 
-def _marks(params: Megatron, model: Tokenizer) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _marks(params: Megatron, model: Tokenizer) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     before = [special(params, "bos", model)] if params.bos else []
     after = [special(params, "eod", model)] if params.eod else []
     return np.array(before, np.int32), np.array(after, np.int32)
 
 
-def _documents(batch: pa.Table, model: Tokenizer) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    pairs = [(row, text) for row, text in zip(batch["id"].to_pylist(), batch["text"].to_pylist(), strict=True) if text]
-    encoded = model.encode([text for _, text in pairs])
-    return ((row, tokens) for (row, _), tokens in zip(pairs, encoded, strict=True) if len(tokens))
+def _documents(
+    batch: pa.Table, params: Megatron, model: Tokenizer
+) -> Iterator[tuple[str, tuple[str, ...], int, NDArray[np.int32]]]:
+    """(id, values of the columns that files are split by, copies, tokens) of the rows that have any."""
+    copies = batch["copies"].fill_null(1).to_pylist() if "copies" in batch.column_names else [1] * batch.num_rows
+    if max(copies, default=1) > 1 and not params.split_by:
+        raise ValueError("rows count several times here (copies): set split_by to [phase, step], or take the mixture as written")
+    keys = [_key(values, params) for values in zip(*(batch[n].to_pylist() for n in params.split_by), strict=True)]
+    rows = zip(batch["id"].to_pylist(), keys or [()] * batch.num_rows, copies, batch["text"].to_pylist(), strict=True)
+    full = [row for row in rows if row[3]]
+    encoded = model.encode([text for *_, text in full])
+    return ((one, key, count, tokens) for (one, key, count, _), tokens in zip(full, encoded, strict=True) if len(tokens))
 
 
-def _write_index(files: FileGroup, lengths: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> None:
-    """Header, lengths (int32), byte offsets (int64), and where documents begin: at every sequence, closed by their number."""
-    offsets = np.zeros(len(lengths), np.int64)
-    np.cumsum(lengths[:-1], dtype=np.int64, out=offsets[1:])
-    out = files.open(".idx")
-    out.write(MAGIC + struct.pack("<QBQQ", 1, DTYPE_CODES[dtype.name], len(lengths), len(lengths) + 1))
-    out.write(lengths.astype("<i4").tobytes())
-    out.write((offsets * dtype.itemsize).astype("<i8").tobytes())
-    out.write(np.arange(len(lengths) + 1, dtype="<i8").tobytes())
-
-
-def _write_documents(files: FileGroup, ids: list[str], lengths: np.ndarray[Any, Any]) -> None:
-    ends = np.cumsum(lengths, dtype=np.int64)
-    table = pa.table(
-        {
-            "document": np.arange(len(ids), dtype=np.int64),
-            "id": pa.array(ids, pa.string()),
-            "start": ends - lengths,
-            "tokens": lengths,
-        }
-    )
-    pq.write_table(table, files.open(".docs.parquet"), compression="zstd")
+def _key(values: tuple[str | None, ...], params: Megatron) -> tuple[str, ...]:
+    for name, value in zip(params.split_by, values, strict=True):
+        if not NAME.match(value or ""):
+            raise ValueError(f"the value {value!r} of '{name}' cannot stand in a file name: use letters, digits, _ and -")
+    return tuple(str(value) for value in values)

@@ -101,11 +101,67 @@ def test_the_blend_file_weighs_shards_by_their_tokens(tekken: Tokenizer) -> None
     parts = [{**summary, "name": "b/1"}, {**empty, "name": "a/0"}, {**summary, "name": "a/2"}]
     files = shards.finish(parts, Megatron(prefix="/data/"))
     assert files["blend.txt"].decode().split() == [str(summary["tokens"]), "/data/a/2", str(summary["tokens"]), "/data/b/1"]
+    assert files["prefixes.txt"].decode().split() == ["/data/a/2", "/data/b/1"]
+    assert orjson.loads(files["splits.json"]) == {"train": files["blend.txt"].decode().split(), "valid": None, "test": None}
     facts = orjson.loads(files["megatron.json"])
     assert facts["tokens"] == 2 * summary["tokens"]
     assert (facts["dtype"], facts["vocab_size"], facts["eod_id"], facts["bos_id"]) == ("int32", 131072, [2], [])
     with pytest.raises(ValueError, match="white space"):
         shards.finish(parts, Megatron(prefix="/my data/"))
+
+
+def mixture(copies: int = 1) -> pa.Table:
+    names = {"phase": ["p1", "p1", "p1", "p2", "p2"], "step": ["web", "web", "wiki", "web", "wiki"], "copies": [1, 1, copies, 1, 1]}
+    columns = {name: pa.array(values, pa.int32() if name == "copies" else pa.string()) for name, values in names.items()}
+    return pa.table(
+        {"id": [f"d{n}" for n in range(5)], "text": pa.array(["a b", "c", "the mill", "water", "wheel"], TEXT), **columns}
+    )
+
+
+def test_every_phase_and_source_gets_files_and_the_weight_of_its_copies(tekken: Tokenizer) -> None:
+    params, files = Megatron(split_by=("phase", "step")), Memory()
+    summary = dict(shards.encode(iter([mixture(3).slice(0, 2), mixture(3).slice(2)]), params, files, model=tekken))
+    stems = [".p1.web", ".p1.wiki", ".p2.web", ".p2.wiki"]
+    assert sorted(files.files) == sorted(f"{stem}{suffix}" for stem in stems for suffix in (".bin", ".idx", ".docs.parquet"))
+    documents, _ = read(files[".p1.web.idx"], files[".p1.web.bin"])
+    assert documents == [[*ids.tolist(), 2] for ids in tekken.encode(["a b", "c"])]
+    assert pq.read_table(io.BytesIO(files[".p1.web.docs.parquet"]))["id"].to_pylist() == ["d0", "d1"]
+    made = shards.finish([{**summary, "name": f"parts/{n}"} for n in range(4)], params.model_copy(update={"valid": 1, "test": 1}))
+    weights = dict(zip(*[iter(made["blend-p1.txt"].decode().split())] * 2, strict=True))
+    wiki = len(tekken.encode(["the mill"])[0]) + 1
+    assert set(made["blend-p1.txt"].decode().split()[1::2]) == {f"parts/{n}{stem}" for n in (0, 1) for stem in stems[:2]}
+    assert str(3 * wiki) in weights
+    splits = orjson.loads(made["splits-p2.json"])
+    assert [words[1::2] for words in splits.values()] == [
+        [f"parts/{n}{stem}" for n in some for stem in stems[2:]] for some in ((0, 1), (2,), (3,))
+    ]
+    assert [group["values"] for group in orjson.loads(made["megatron.json"])["groups"]] == [s[1:].split(".") for s in stems]
+
+
+def test_repeats_that_only_a_weight_can_make_are_refused_in_shared_files(tekken: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="set split_by to"):
+        shards.encode(iter([mixture(2)]), Megatron(), Memory(), model=tekken)
+    shards.encode(iter([mixture(1)]), Megatron(), Memory(), model=tekken)
+
+
+def test_names_that_a_blend_cannot_hold_and_too_few_shards_are_refused(tekken: Tokenizer) -> None:
+    table = mixture().set_column(3, "step", pa.array(["crawl ++"] * 5))
+    with pytest.raises(ValueError, match=r"'crawl \+\+' of 'step' cannot stand in a file name"):
+        shards.encode(iter([table]), Megatron(split_by=("step",)), Memory(), model=tekken)
+    summary = {**dict(shards.encode(iter([mixture()]), Megatron(), Memory(), model=tekken)), "name": "parts/0"}
+    with pytest.raises(ValueError, match="1 shards are held out for validation and testing, and there are 1"):
+        shards.finish([summary], Megatron(valid=1))
+
+
+def test_a_document_longer_than_all_others_together_is_one_sequence(tekken: Tokenizer) -> None:
+    count = 10_000_000
+    long = Tokenizer(lambda texts: [np.arange(count if t == "long" else 1, dtype=np.int32) for t in texts], 2**30, 7, None)
+    table = pa.table({"id": ["a", "b"], "text": pa.array(["long", "b"], TEXT)})
+    files = Memory()
+    summary = shards.encode(iter([table]), Megatron(), files, model=long)
+    documents, _ = read(files[".idx"], files[".bin"])
+    assert [len(d) for d in documents] == [count + 1, 2]
+    assert summary["tokens"] == count + 3
 
 
 def test_a_vocabulary_without_an_end_is_refused_unless_none_is_wanted(tmp_path: Path) -> None:
