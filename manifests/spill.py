@@ -77,9 +77,9 @@ def read_partition(paths: Iterable[Path], partition: int) -> Iterator[pa.Table]:
                 yield pa.ipc.open_stream(file.read(int(length))).read_all()
 
 
-def sorted_partition(paths: Iterable[Path], partition: int, schema: pa.Schema) -> pa.Table:
-    """All rows of a partition by (key, row): slices are sorted already, so the merge is one stable sort of sorted runs."""
-    table = pa.concat_tables([schema.empty_table(), *read_partition(paths, partition)]).combine_chunks()
+def by_order(table: pa.Table) -> pa.Table:
+    """Rows of a partition by (key, row): slices are sorted already, so the merge is one stable sort of sorted runs."""
+    table = table.combine_chunks()
     return table.take(pa.array(_order(table)))
 
 

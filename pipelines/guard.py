@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.program import Mark, Task
+from stages.contract import Unusable
 
 ALONE = 3.0
 """A row that is run alone gets this many times the stage's limit."""
@@ -22,7 +23,7 @@ WARM_UP = 4.0
 _warm: set[str] = set()
 
 
-class StageError(Exception):
+class StageError(Unusable):
     """A stage broke its contract, or cannot run at all: no row is to blame, the task fails with this message."""
 
 
@@ -70,7 +71,7 @@ class Guard:
         piece = batch if len(some) == batch.num_rows else batch.take(pa.array(some))
         try:
             outputs.append((call(piece), some))
-        except (StageError, ImportError, MemoryError, OSError):
+        except (Unusable, ImportError, MemoryError, OSError):
             raise
         except Exception as error:  # the boundary: whatever a stage raises on a row becomes a quarantined row
             if len(some) == 1:

@@ -12,12 +12,13 @@ import pyarrow as pa
 
 from manifests.manifest import Receipt
 from manifests.shard import PartDraft, TableWriter
-from manifests.spill import by_key, sorted_partition
+from manifests.spill import by_key, by_order, read_partition
 from manifests.store import Object
 from pipelines.chain import declared, open_call
 from pipelines.gather import DROP_REASON, DROP_STEP, ENTERED, standing
 from pipelines.guard import StageError
 from pipelines.layer import BOOKKEEPING, reason_counts
+from pipelines.pile import Pile
 from pipelines.program import Finish, FrameUnit, Home, Settle, Task
 from stages.contract import Export, Reduce
 
@@ -31,7 +32,10 @@ def run_settle(work: Settle, task: Task) -> Receipt:
     opened = open_call(work.call)
     assert isinstance(opened.stage, Reduce)
     spills = Path(work.root) / "spills" / work.spill / "parts"
-    table = sorted_partition([spills / f"{key}.spill" for key in work.parts], task.shard, pa.schema(list(work.emits.items())))
+    pile = Pile(opened, pa.schema(list(work.emits.items())))
+    for slice_ in read_partition([spills / f"{key}.spill" for key in work.parts], task.shard):
+        pile.add(slice_)
+    table = by_order(pile.merged())
     results = opened.stage.settle(by_key(table, SETTLE_ROWS), opened.params, **opened.extras)
     writes = {**({"row": pa.int64()} if work.verdict else {}), **work.call.writes}
     outputs = (declared(opened, writes, out) for out in results)

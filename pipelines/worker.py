@@ -22,6 +22,7 @@ from pipelines.fill import Known
 from pipelines.gather import load, read, standing
 from pipelines.guard import Guard, StageError
 from pipelines.layer import BOOKKEEPING, Rows, Tally, overlay
+from pipelines.pile import Pile
 from pipelines.program import Emit, Encode, FrameUnit, Inputs, Mark, Piece, Program, Standing, Task
 from stages.contract import CORE, Chunk, Export, Map, Reduce, Source
 
@@ -97,6 +98,7 @@ class PassRun:
     writers: dict[str, TableWriter] = field(default_factory=dict)
     drafts: dict[str, PartDraft] = field(default_factory=dict)
     emitted: dict[str, list[pa.Table]] = field(default_factory=dict)
+    piles: dict[str, Pile] = field(default_factory=dict)
     masks: dict[tuple[Standing, ...], np.ndarray] = field(default_factory=dict)
     beside: pa.Table | None = None
     ids: set[str] = field(default_factory=set)
@@ -282,7 +284,12 @@ class PassRun:
             )
         for out, _ in outputs:
             columns = {n: out[n] if out[n].type == t else out[n].cast(t) for n, t in emit.emits.items()}
-            self.emitted.setdefault(emit.call.step, []).append(pa.table(columns))
+            self._pile(emit).add(pa.table(columns))
+
+    def _pile(self, emit: Emit) -> Pile:
+        if emit.call.step not in self.piles:
+            self.piles[emit.call.step] = Pile(self.opened.calls[emit.call.step], pa.schema(list(emit.emits.items())))
+        return self.piles[emit.call.step]
 
     def _commit(self) -> Done:
         done: Done = {}
@@ -309,8 +316,7 @@ class PassRun:
         return self._receipt(writer.rows, draft, {"members": [t.record() for t in run.tallies]})
 
     def _commit_spill(self, emit: Emit) -> Receipt:
-        tables = self.emitted.get(emit.call.step, [])
-        table = pa.concat_tables([pa.schema(list(emit.emits.items())).empty_table(), *tables])
+        table = self._pile(emit).merged()
         with PartDraft(Path(self.program.root) / "spills" / emit.address, f"{emit.frame}-{self.unit.key}") as draft:
             write_spill(draft.open(".spill"), table, emit.partitions)
             return self._receipt(table.num_rows, draft, {}, key=f"{emit.frame}-{self.unit.key}")

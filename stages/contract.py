@@ -53,6 +53,10 @@ CORE: Columns = {
 """What every source row carries beside its content; `origin.unit` is the unit's name, so that a row leads back to bytes."""
 
 
+class Unusable(Exception):  # noqa: N818 - it names the fault
+    """A stage cannot work with the model, side table or parameters it was given: no row is to blame, the task fails with this."""
+
+
 class Params(BaseModel):
     """Parameters of a stage: closed (an unknown key is refused by name) and frozen."""
 
@@ -215,6 +219,9 @@ class Reduce(Stage):
     emits: Declared = field(kw_only=True)
     result: Literal["verdict", "dataset"] = "verdict"
     partitions: Callable[[Any], int] = field(default=lambda params: int(params.partitions))
+    combine: Callable[[pa.Table, Any], pa.Table] | None = None
+    """Emitted rows of several batches or tasks -> fewer rows of the same columns, for summaries that merge (counts, extremes).
+    Must be associative: the engine calls it whenever rows pile up, and settle then holds the summary and not the rows."""
     derived: Mapping[str, str] = field(default_factory=dict)
     union: bool = False
 
