@@ -227,7 +227,7 @@ def label(batch: pa.Table, params: Label, *, cuts: pa.Table) -> pa.Table:
     """Buckets by the cut points: `<column>_bucket` for each score, `bucket` for the ensemble, and its `label`.
 
     Only the maximum keeps the best bucket of every member. mean and weights round half up and crowd the middle: for buckets
-    of equal size take `classifiers.ensemble.score` and cut that. Unusable: cuts of other columns, or a label beyond the last bucket.
+    of equal size take `classifiers.ensemble.score` and cut that. Unusable: cuts of other columns, a label beyond them.
     """
     ranks, known, buckets = ranks_of(batch, params.columns, cuts)
     if max(params.labels.values()) >= buckets:
