@@ -1,7 +1,11 @@
-"""The exchange between emit and settle: one file a task, its rows grouped by partition and sorted by key and row.
+"""The exchange between emit and settle: one file a task, its rows grouped by partition and sorted by key.
 
 Layout: Arrow IPC streams of the non-empty partitions one after the other, then an index of int64 triples
 (partition, offset, bytes), then the number of triples as int64 and the magic. A settle task range-reads its slice.
+Rows with equal keys keep the order in which they came, within a file and between files. Inside a stream, a column of
+nothing but nulls has the type null, and `row` is stored as its lower 32 bits where all rows have the upper 32 in common (they
+stand in the schema's metadata). What is left of a band of a signature is 12 bytes, read without decoding; tables with columns
+of variable width are compressed (lz4).
 """
 
 from __future__ import annotations
@@ -14,9 +18,13 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-MAGIC = b"GRSPILL1"
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+MAGIC = b"GRSPILL2"
+_BASE = b"row_base"
+_LZ4, _PLAIN = pa.ipc.IpcWriteOptions(compression="lz4"), pa.ipc.IpcWriteOptions()
+BATCH = 1 << 20
+"""Rows of one record batch at most: what a settle that streams holds of a spill."""
 
 
 def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
@@ -27,13 +35,14 @@ def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
 def write_spill(file: BinaryIO, table: pa.Table, partitions: int) -> None:
     """Write emitted rows (`key` uint64 among the columns, `row` int64 where they lead home)."""
     keys = table["key"].to_numpy()
-    order = _order(table)
-    table = table.take(pa.array(order)).combine_chunks()
-    edges = np.searchsorted(partition_of(keys[order], partitions), np.arange(partitions + 1))
+    order, placed = stable_order(keys)
+    edges = np.searchsorted(partition_of(placed, partitions), np.arange(partitions + 1))
+    table = _packed(taken(table, order, placed))
+    options = _PLAIN if all(pa.types.is_primitive(t) or pa.types.is_null(t) for t in table.schema.types) else _LZ4
     index: list[tuple[int, int, int]] = []
     offset = 0
     for partition in np.flatnonzero(np.diff(edges)):
-        piece = _stream(table.slice(edges[partition], edges[partition + 1] - edges[partition]))
+        piece = _stream(table.slice(edges[partition], edges[partition + 1] - edges[partition]), options)
         file.write(piece)
         index.append((int(partition), offset, len(piece)))
         offset += len(piece)
@@ -41,10 +50,36 @@ def write_spill(file: BinaryIO, table: pa.Table, partitions: int) -> None:
     file.write(np.int64(len(index)).tobytes() + MAGIC)
 
 
-def _stream(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema, options=_OPTIONS) as writer:
-        writer.write_table(table)
+def _packed(table: pa.Table) -> pa.Table:
+    """Columns as they are stored."""
+    for i, name in enumerate(table.column_names):
+        if table[name].null_count == table.num_rows:
+            table = table.set_column(i, name, pa.nulls(table.num_rows))
+        elif name == "row" and table[name].type == pa.int64() and not table[name].null_count:
+            rows = table[name].to_numpy()
+            base = int(rows[0]) >> 32
+            if ((rows >> 32) == base).all():
+                table = table.set_column(i, name, pa.array(rows.astype(np.uint32)))
+                table = table.replace_schema_metadata({_BASE: str(base).encode()})
+    return table
+
+
+def _unpacked(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Columns as they were emitted."""
+    columns = [
+        pa.nulls(batch.num_rows, f.type) if pa.types.is_null(c.type) else c for c, f in zip(batch.columns, schema, strict=True)
+    ]
+    base = (batch.schema.metadata or {}).get(_BASE)
+    if base is not None:
+        place = schema.get_field_index("row")
+        columns[place] = pa.array(columns[place].to_numpy().astype(np.int64) | (int(base) << 32))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _stream(table: pa.Table, options: pa.ipc.IpcWriteOptions) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=BATCH)
     return sink.getvalue()
 
 
@@ -67,54 +102,97 @@ def _known_index(path: Path, _written: int) -> np.ndarray:
     return read_index(path)
 
 
-def read_partition(paths: Iterable[Path], partition: int) -> Iterator[pa.Table]:
-    """The slices of one partition, in the order of the paths."""
+def read_partition(paths: Iterable[Path], partition: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The slices of one partition in the order of the paths, each sorted by key; a large slice comes in several batches."""
     for path in paths:
         index = _known_index(path, path.stat().st_mtime_ns)
         for _, offset, length in index[index[:, 0] == partition]:
-            with path.open("rb") as file:
+            with pa.memory_map(str(path)) as file:
                 file.seek(int(offset))
-                yield pa.ipc.open_stream(file.read(int(length))).read_all()
+                for batch in pa.ipc.open_stream(file.read_buffer(int(length))):
+                    yield _unpacked(batch, schema)
 
 
-def by_order(table: pa.Table) -> pa.Table:
-    """Rows of a partition by (key, row): slices are sorted already, so the merge is one stable sort of sorted runs."""
-    table = table.combine_chunks()
-    return table.take(pa.array(_order(table)))
+def merged(batches: Iterable[pa.RecordBatch], schema: pa.Schema, rows: int, alone: bool = True) -> Iterator[pa.Table]:
+    """All rows of a partition by key, equal keys in the order of the spills, in tables of about `rows` rows.
+
+    Without `alone`, rows whose key occurs once in the partition are left out. No key is cut in two, so a table is longer where
+    one key has more rows. Slices are sorted already: cut at the same keys, their pieces make one table after the other, and
+    only what lies between two cuts is sorted, in the processor's cache.
+    """
+    slices = list(batches)
+    if not slices:
+        return
+    keys = [s["key"].to_numpy() for s in slices]
+    cuts = _cuts(keys, rows)
+    ends = np.array([[*np.searchsorted(k, cuts), len(k)] for k in keys])
+    starts = np.zeros(len(slices), np.int64)
+    for stops in ends.T:
+        pieces = [slices[i].slice(starts[i], stops[i] - starts[i]) for i in np.flatnonzero(stops > starts)]
+        starts = stops
+        if pieces:
+            table = pa.Table.from_batches(pieces, schema)
+            yield taken(table, *stable_order(table["key"].to_numpy(), alone))
 
 
-def _order(table: pa.Table) -> np.ndarray:
-    """By key, then by row where rows are carried, then as they came: slices come in the order of their units."""
-    keys = table["key"].to_numpy()
-    rows = table["row"].to_numpy() if "row" in table.column_names else None
-    if rows is not None and np.any(rows[1:] < rows[:-1]):
-        return np.asarray(np.lexsort((rows, keys)))
-    return _stable(keys)
+def _cuts(keys: list[np.ndarray], rows: int) -> np.ndarray:
+    """Keys before which to cut, from a sample of one in `step`: how many rows lie between two is near to `rows`."""
+    step = max(rows // 64, 1)
+    sample = np.sort(np.concatenate([k[step // 2 :: step] for k in keys]))
+    return np.unique(sample[rows // step :: rows // step])
 
 
-def _stable(keys: np.ndarray) -> np.ndarray:
-    """A stable order: numpy's unstable sort is three times as fast on random keys, and only equal keys need mending."""
-    if np.count_nonzero(keys[1:] < keys[:-1]) * 64 < len(keys):
-        return np.asarray(np.argsort(keys, kind="stable"))  # long sorted runs, as in a settle, merge faster than they sort
-    order = np.argsort(keys)
+def taken(table: pa.Table, order: np.ndarray, keys: np.ndarray) -> pa.Table:
+    """The rows in this order, in which their keys are `keys`; columns of nothing but nulls are not looked at."""
+    places, columns = pa.array(order), []
+    for name in table.column_names:
+        column = table[name]
+        if name == "key":
+            columns.append(pa.array(keys))
+        elif column.null_count == len(column):
+            columns.append(pa.nulls(len(order), column.type))
+        else:
+            columns.append(pc.take(column.combine_chunks(), places, boundscheck=False))
+    return pa.table(columns, schema=table.schema)
+
+
+def stable_order(keys: np.ndarray, alone: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Where the rows stand that come first, second, ... by key, and their keys; equal keys keep their order.
+
+    Without `alone`, rows whose key occurs once are left out.
+    The leading bits of a key and the row's number fit one 64-bit word: sorting these is three times as fast as sorting rows by
+    their keys. Keys that agree in those bits alone are rare where keys are spread evenly; they are put right afterwards.
+    """
+    if not len(keys):
+        return np.arange(0), keys
+    low = keys.min()
+    lead = np.uint64(64 - int(keys.max() - low).bit_length()) % np.uint64(64)
+    bits = np.uint64((len(keys) - 1).bit_length())
+    words = keys - low
+    words <<= lead
+    words >>= bits
+    words <<= bits
+    words |= np.arange(len(keys), dtype=np.uint64)
+    words.sort()
+    mask = (np.uint64(1) << bits) - np.uint64(1)
+    chosen = words if alone else words[_repeats(words >> bits)]
+    order = (chosen & mask).view(np.int64)
     placed = keys[order]
-    same = placed[1:] == placed[:-1]
-    if np.count_nonzero(same) * 16 > len(keys):
-        return np.asarray(np.argsort(keys, kind="stable"))
-    if same.any():
-        tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
-        run = np.cumsum(np.append(True, ~same))[tied]
-        order[tied] = order[tied][np.lexsort((order[tied], run))]
-    return np.asarray(order)
+    if (placed[1:] < placed[:-1]).any():
+        heads = (placed - low << lead) >> bits
+        tied = np.flatnonzero(_repeats(heads))
+        order[tied] = order[tied][np.lexsort((order[tied], placed[tied]))]
+        placed = keys[order]
+    if alone:
+        return order, placed
+    kept = _repeats(placed)
+    return (order, placed) if kept.all() else (order[kept], placed[kept])
 
 
-def by_key(table: pa.Table, rows: int) -> Iterator[pa.Table]:
-    """Cut a sorted table into pieces of about `rows` rows without cutting a key in two."""
-    keys = table["key"].to_numpy()
-    start = 0
-    while start < len(keys):
-        stop = min(start + rows, len(keys))
-        if stop < len(keys):
-            stop = int(np.searchsorted(keys, keys[stop - 1], side="right"))
-        yield table.slice(start, stop - start)
-        start = stop
+def _repeats(values: np.ndarray) -> np.ndarray:
+    """Which of sorted values equal a neighbour."""
+    same = values[1:] == values[:-1]
+    found = np.zeros(len(values), bool)
+    found[1:] = same
+    found[:-1] |= same
+    return found

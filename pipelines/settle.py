@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,9 +15,9 @@ import pyarrow as pa
 
 from manifests.manifest import Receipt
 from manifests.shard import PartDraft, TableWriter
-from manifests.spill import by_key, by_order, read_partition
+from manifests.spill import merged, read_partition, stable_order, taken
 from manifests.store import Object
-from pipelines.chain import declared, open_call
+from pipelines.chain import Opened, declared, open_call
 from pipelines.gather import DROP_REASON, DROP_STEP, ENTERED, standing
 from pipelines.guard import StageError
 from pipelines.layer import BOOKKEEPING, reason_counts
@@ -32,32 +35,88 @@ def run_settle(work: Settle, task: Task) -> Receipt:
     opened = open_call(work.call)
     assert isinstance(opened.stage, Reduce)
     spills = Path(work.root) / "spills" / work.spill / "parts"
-    pile = Pile(opened, pa.schema(list(work.emits.items())))
-    for slice_ in read_partition([spills / f"{key}.spill" for key in work.parts], task.shard):
-        pile.add(slice_)
-    table = by_order(pile.merged())
-    results = opened.stage.settle(by_key(table, SETTLE_ROWS), opened.params, **opened.extras)
+    paths = [spills / f"{key}.spill" for key in work.parts]
+    schema = pa.schema(list(work.emits.items()))
+    came = Shown(read_partition(paths, task.shard, schema), opened, schema)
+    results = opened.stage.settle(iter(came), opened.params, **opened.extras)
     writes = {**({"row": pa.int64()} if work.verdict else {}), **work.call.writes}
     outputs = (declared(opened, writes, out) for out in results)
     folder = Path(work.root) / ("spills" if work.verdict else "objects") / work.address
-    with PartDraft(folder, task.unit.key) as draft:
-        rows = _write_verdicts(draft, outputs, writes) if work.verdict else _write_dataset(draft, outputs, writes)
-        counts = {"members": [{"in": table.num_rows, "made": rows}]}
+    with PartDraft(folder, task.unit.key) as draft, _scratch(folder / "drafts"):
+        if not work.verdict:
+            rows = _write_dataset(draft, outputs, writes)
+        else:
+            rows = _write_verdicts(draft, outputs if opened.stage.streams else _by_row(outputs, writes), writes)
+        counts = {"members": [{"in": came.rows, "made": rows}]}
         return Receipt(task.unit.key, task.unit.name, rows, draft.commit(), counts, round(time.monotonic() - started, 3))
+
+
+class Shown:
+    """The rows of a partition on their way to a settle, as its stage wants them; `rows` counts all that the spills held."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], opened: Opened, schema: pa.Schema) -> None:
+        assert isinstance(opened.stage, Reduce)
+        self.rows = 0
+        self._tables: Iterator[pa.Table]
+        counted = self._count(batches)
+        if opened.stage.combine is not None:
+            counted = _combined(counted, opened, schema)
+        one_by_one = (pa.Table.from_batches([batch]) for batch in counted)
+        self._tables = one_by_one if opened.stage.streams else merged(counted, schema, SETTLE_ROWS, opened.stage.alone)
+
+    def _count(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            self.rows += batch.num_rows
+            yield batch
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """The tables, once."""
+        return self._tables
+
+
+def _combined(batches: Iterator[pa.RecordBatch], opened: Opened, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """What is left of a partition once its stage has merged what it can, by key."""
+    pile = Pile(opened, schema)
+    for batch in batches:
+        pile.add(pa.Table.from_batches([batch]))
+    table = pile.merged()
+    yield from taken(table, *stable_order(table["key"].to_numpy())).to_batches()
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[None]:
+    """Temporary files of a settle lie on the store's disk, among the drafts: what a killed run leaves goes with them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def _by_row(outputs: Iterator[pa.Table], writes: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+    """All verdicts of a partition in one table, by row."""
+    table = pa.concat_tables([pa.schema(list(writes.items())).empty_table(), *outputs]).combine_chunks()
+    yield table.take(pa.array(np.argsort(table["row"].to_numpy(), kind="stable")))
 
 
 def _write_verdicts(draft: PartDraft, outputs: Iterator[pa.Table], writes: dict[str, pa.DataType]) -> int:
     """An uncompressed Arrow file sorted by row: a shard's slice is found by bisection in mapped memory."""
-    table = pa.concat_tables([pa.schema(list(writes.items())).empty_table(), *outputs]).combine_chunks()
-    table = table.take(pa.array(np.argsort(table["row"].to_numpy(), kind="stable")))
-    with pa.ipc.new_file(draft.open(".arrow"), table.schema) as writer:
-        writer.write_table(table)
-    return int(table.num_rows)
+    count, last = 0, -1
+    with pa.ipc.new_file(draft.open(".arrow"), pa.schema(list(writes.items()))) as writer:
+        for out in outputs:
+            rows = out["row"].to_numpy()
+            if len(rows) and (rows[0] < last or (rows[1:] < rows[:-1]).any()):
+                raise StageError("a settle that streams yields its verdicts by ascending row; this one went back")
+            if len(rows):
+                last, count = int(rows[-1]), count + len(rows)
+                writer.write_table(out.combine_chunks())
+    return count
 
 
 def _write_dataset(draft: PartDraft, outputs: Iterator[pa.Table], writes: dict[str, pa.DataType]) -> int:
     """A shard of the new frame: nothing has been dropped from it yet."""
-    writer = TableWriter(draft.open(".parquet"), pa.schema([*writes.items(), *BOOKKEEPING.items()]))
+    writer = TableWriter(draft.open(".parquet"), pa.schema([*writes.items(), *BOOKKEEPING.items()]), addresses=True)
     for out in outputs:
         nulls = {name: pa.nulls(out.num_rows, kind) for name, kind in BOOKKEEPING.items()}
         writer.write(pa.table({**{n: out[n] for n in writes}, **nulls}))
@@ -106,19 +165,26 @@ def _slice_of(work: Home, shard: int) -> pa.Table:
     found = []
     for key in work.partitions:
         path = Path(work.root) / "spills" / work.settled / "parts" / f"{key}.arrow"
-        table, rows = _settled(path, path.stat().st_mtime_ns)
-        low, high = np.searchsorted(rows, [address, address + (1 << 32)])
+        table, batches = _settled(path, path.stat().st_mtime_ns)
+        low, high = _place(batches, address), _place(batches, address + (1 << 32))
         found.append(table.slice(low, high - low))
     joined = pa.concat_tables(found)
     return joined.take(pa.array(np.argsort(joined["row"].to_numpy(), kind="stable")))
 
 
 @lru_cache(maxsize=512)
-def _settled(path: Path, _written: int) -> tuple[pa.Table, np.ndarray]:
+def _settled(path: Path, _written: int) -> tuple[pa.Table, list[np.ndarray]]:
     """A settled partition in mapped memory and its addresses: a worker carries many shards home from the same files."""
     with pa.memory_map(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()
-    return table, table["row"].to_numpy()
+    return table, [chunk.to_numpy() for chunk in table["row"].chunks]
+
+
+def _place(batches: list[np.ndarray], address: int) -> int:
+    """How many addresses, in ascending batches, are smaller than this one."""
+    number = bisect_left(batches, address, key=lambda rows: rows[-1])
+    before = sum(len(rows) for rows in batches[:number])
+    return before + (int(np.searchsorted(batches[number], address)) if number < len(batches) else 0)
 
 
 def run_finish(work: Finish, task: Task) -> Receipt:

@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from manifests.shard import PartDraft
-from manifests.spill import by_key
+from manifests.spill import stable_order, taken
 from pipelines.chain import Opened, checked, declared, make_ids, open_call, stage_input
 from pipelines.guard import Guard
 from pipelines.layer import Rows
 from pipelines.program import Call, FrameUnit, Task
 from pipelines.recipe import RecipeError, hint
 from pipelines.resolve import bind, resolve
+from pipelines.settle import Shown
 from stages.contract import CORE, Export, Map, Reduce, Source
 
 ROWS = 1024
@@ -145,10 +146,10 @@ def _reduced(opened: Opened, table: pa.Table) -> Iterator[pa.Table]:
     if "row" not in batch.column_names:
         batch = batch.append_column("row", pa.array(np.arange(batch.num_rows)))
     emitted = stage.emit(batch, opened.params, **opened.extras).combine_chunks()
-    keys = emitted["key"].to_numpy()
-    emitted = emitted.take(pa.array(np.argsort(keys, kind="stable")))
+    emitted = taken(emitted, *stable_order(emitted["key"].to_numpy()))
+    shown = Shown(iter(emitted.to_batches()), opened, emitted.schema)
     writes = {**({"row": pa.int64()} if stage.result == "verdict" else {}), **opened.call.writes}
-    settled = [declared(opened, writes, t) for t in stage.settle(by_key(emitted, 1 << 16), opened.params, **opened.extras)]
+    settled = [declared(opened, writes, t) for t in stage.settle(iter(shown), opened.params, **opened.extras)]
     if stage.result == "dataset":
         yield from settled
         return

@@ -126,6 +126,18 @@ class Chunk:
     bad: Sequence[Bad] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a settle needs at most beside the rows that the engine shows it; the plan prints it before anything runs."""
+
+    per_row: float = 0.0
+    """Bytes of memory for each row of its partition, its results included."""
+    fixed: int = 0
+    """Bytes of memory whatever the rows."""
+    disk_per_row: float = 0.0
+    """Bytes of scratch files for each row."""
+
+
 class FileGroup(Protocol):
     """Where an Export writes one shard: every file opened here is committed together, or none of them."""
 
@@ -224,6 +236,14 @@ class Reduce(Stage):
     Must be associative: the engine calls it whenever rows pile up, and settle then holds the summary and not the rows."""
     derived: Mapping[str, str] = field(default_factory=dict)
     union: bool = False
+    alone: bool = True
+    """False: settle is not shown rows whose key nobody shares, which are most of them where copies are sought."""
+    streams: bool = False
+    """Settle takes its rows as they lie in the spills, in no order of keys, and yields verdicts by ascending `row`: the engine
+    holds one batch of either."""
+    fan_out: Callable[[Any], float] = field(default=lambda _params: 1.0)
+    """Rows emitted for a row read, typically: the plan estimates with it."""
+    memory: Callable[[Any], Memory] = field(default=lambda _params: Memory())
 
     def emits_of(self, params: Params) -> dict[str, pa.DataType]:
         """Columns emitted under these parameters."""

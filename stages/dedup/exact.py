@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from stages.contract import TEXT, reduce_stage
-from stages.dedup.survivor import WRITES, Survivor, contest, emits_of, settle_as
+from stages.dedup.survivor import LOSER, WRITES, Survivor, contest, emits_of, settle_as
 
 TRACKING = re.compile(
     r"^(utm_\w+|gclid|dclid|gbraid|wbraid|fbclid|msclkid|yclid|twclid|ttclid|igshid|mc_[ce]id|_ga|_gl|_hsenc|_hsmi|mkt_tok|"
@@ -67,6 +67,8 @@ def normal_url(url: str, params: Urls) -> str:
     emits=emits_of,
     writes=WRITES,
     settle=settle_as("exact_duplicate"),
+    alone=False,
+    memory=lambda _params: LOSER,
     libraries=("xxhash",),
 )
 def documents(batch: pa.Table, params: Documents) -> pa.Table:
@@ -89,6 +91,8 @@ def documents(batch: pa.Table, params: Documents) -> pa.Table:
     emits=emits_of,
     writes=WRITES,
     settle=settle_as("url_duplicate"),
+    alone=False,
+    memory=lambda _params: LOSER,
     libraries=("xxhash",),
 )
 def urls(batch: pa.Table, params: Urls) -> pa.Table:

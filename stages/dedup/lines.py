@@ -109,6 +109,8 @@ def _room(batch: pa.Table, params: Repeats) -> tuple[Any, ...]:
     writes=PLACES,
     settle=_settle,
     result="dataset",
+    alone=False,
+    fan_out=lambda _params: 20.0,
     libraries=("xxhash",),
 )
 def repeats(batch: pa.Table, params: Repeats) -> pa.Table:

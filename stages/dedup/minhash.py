@@ -14,7 +14,7 @@ document): `pairs` reads the new documents and the index side by side, and a new
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stages.analysis import ANALYSIS, text_buffers, token_view
-from stages.contract import TEXT, Chunk, Params, Unit, knob, map_stage, reduce_stage, source
+from stages.contract import TEXT, Chunk, Memory, Params, Unit, knob, map_stage, reduce_stage, source
+from stages.dedup.survivor import LOSER, Survivor, contest, emits_of, named, ranking, verdicts
 from stages.dedup.survivor import WRITES as TWIN
-from stages.dedup.survivor import Survivor, contest, emits_of, named, ranking, verdicts
 from stages.ingest import files
 
 BANDS = pa.binary()
@@ -117,29 +117,20 @@ EDGES = pa.schema({"id": pa.string(), "row": pa.int64(), "other": pa.int64(), "s
 
 
 def _settle_pairs(batches: Iterator[pa.Table], _params: Pairs) -> Iterator[pa.Table]:
-    from stages.dedup.components import forest
-
     touched: list[pa.Table] = []
-    left, right = forest(_stars(batches, touched))
-    for start in range(0, len(left), PIECE):
-        piece = slice(start, start + PIECE)
-        none = pa.nulls(len(left[piece]), pa.string())
-        yield pa.table([none, left[piece], right[piece], none], schema=EDGES)
-    if touched:
-        best = pa.concat_tables(touched).group_by("row").aggregate([("survivor", "min")]).sort_by("row")
-        yield pa.table([pa.nulls(best.num_rows, pa.string()), best["row"], best["row"], best["survivor_min"]], schema=EDGES)
-
-
-def _stars(batches: Iterable[pa.Table], touched: list[pa.Table]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    from stages.dedup.components import stars
-
     for batch in batches:
         if batch["survivor"].null_count < batch.num_rows:
             touched.append(_contacts(batch))
             batch = batch.filter(pc.is_null(batch["survivor"]))  # noqa: PLW2901 - the old rows are done with
-        left, right = np.empty(batch.num_rows, np.int64), np.empty(batch.num_rows, np.int64)
-        count = stars(batch["key"].to_numpy(), batch["row"].to_numpy(), left, right)
-        yield left[:count], right[:count]
+        key, row = batch["key"].to_numpy(), batch["row"].to_numpy()
+        member = np.zeros(len(key), bool)
+        member[1:] = key[1:] == key[:-1]
+        first = np.maximum.accumulate(np.where(member, 0, np.arange(len(key))))[member]
+        none = pa.nulls(len(first), pa.string())
+        yield pa.table([none, row[member], row[first], none], schema=EDGES)
+    if touched:
+        best = pa.concat_tables(touched).group_by("row").aggregate([("survivor", "min")]).sort_by("row")
+        yield pa.table([pa.nulls(best.num_rows, pa.string()), best["row"], best["row"], best["survivor_min"]], schema=EDGES)
 
 
 def _contacts(batch: pa.Table) -> pa.Table:
@@ -160,12 +151,14 @@ def _contacts(batch: pa.Table) -> pa.Table:
     settle=_settle_pairs,
     result="dataset",
     union=True,
+    alone=False,
+    fan_out=lambda _params: 20.0,
 )
 def pairs(batch: pa.Table, params: Pairs) -> pa.Table:  # noqa: ARG001 - the contract's signature
     """Edges between documents with an equal band: `bands` in, a dataset of `row` and `other` out.
 
     A bucket gives a star, every member to the one with the smallest address, so a million equal documents give a million
-    edges and not half a billion; a partition then keeps only the edges of a spanning forest. Where a bucket holds rows of
+    edges a band and not half a billion. Where a bucket holds rows of
     an index (`survivor` is not null), the new members get an edge to themselves that names the smallest such survivor; old
     rows are frozen and get none.
     """
@@ -182,26 +175,23 @@ def pairs(batch: pa.Table, params: Pairs) -> pa.Table:  # noqa: ARG001 - the con
 class Clusters(Params):
     """Where the union-find works. One process does it: its input is the spanning edges alone, 16 bytes each."""
 
-    memory_mb: int = knob(4096, "Arrays above this size are files mapped to memory instead.", ge=1)
-    scratch: str | None = knob(None, "Folder for these files; none: the system's folder for temporary files.")
+    memory_mb: int = knob(4096, "Memory for edges and arrays; what does not fit becomes files mapped to memory.", ge=1)
+    scratch: str | None = knob(None, "Folder for these files; none: on the store's disk.")
 
 
 CLUSTER = {"row": pa.int64(), "cluster": pa.int64(), "cluster_size": pa.int32(), "index_twin": pa.string()}
 
 
 def _settle_clusters(batches: Iterator[pa.Table], params: Clusters) -> Iterator[pa.Table]:
-    from stages.dedup.components import Edges, Room, count_members
+    from stages.dedup.components import Components, Room, count_members
 
     with Room(params.memory_mb << 20, params.scratch) as room:
-        edges, touched = Edges(room), []
+        components, touched = Components(room), [pa.schema({"row": pa.int64(), "survivor": pa.string()}).empty_table()]
         for batch in batches:
-            edges.add(batch["row"].to_numpy(), batch["other"].to_numpy())
+            components.add(batch["row"].to_numpy(), batch["other"].to_numpy())
             touched.append(batch.filter(pc.is_valid(batch["survivor"])).select(["row", "survivor"]))
-        if len(edges.left) == 0:
-            return
-        nodes, parent = edges.components()
-        sizes = room.array(len(nodes), np.int32)
-        sizes[:] = 0
+        nodes, parent = components.solve()
+        sizes = room.zeros(len(nodes), np.int32)
         count_members(parent, sizes)
         twins = _frozen(pa.concat_tables(touched), nodes, parent)
         for start in range(0, len(nodes), PIECE):
@@ -225,6 +215,8 @@ def _frozen(touched: pa.Table, nodes: NDArray[np.int64], parent: NDArray[np.int6
     writes=CLUSTER,
     settle=_settle_clusters,
     partitions=lambda _params: 1,
+    streams=True,
+    memory=lambda params: Memory(fixed=params.memory_mb << 20, disk_per_row=56),
 )
 def clusters(batch: pa.Table, params: Clusters) -> pa.Table:  # noqa: ARG001 - the contract's signature
     """Connected components of the edges, on the documents: `cluster` (null: alone), `cluster_size`, `index_twin`.
@@ -288,6 +280,7 @@ def _checked(batch: pa.Table, params: Twins) -> pa.Table:
     emits=_emits_twins,
     writes=TWIN,
     settle=_settle_twins,
+    memory=lambda _params: LOSER,
     derived=DERIVED,
     libraries=("xxhash",),
 )

@@ -20,10 +20,12 @@ import xxhash
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stages.contract import Params, reduce_stage
+from stages.contract import Memory, Params, reduce_stage
 
 EMBEDDING = pa.list_(pa.float32())
 PACKED = pa.binary()
+WIDTH = 1024
+"""Dimensions of an embedding, for estimates alone."""
 BLOCK = 1024
 """Rows whose products with all earlier ones are made at a time: 8 MB a thousand earlier rows."""
 
@@ -85,6 +87,7 @@ def _settle_centroids(batches: Iterator[pa.Table], params: Centroids) -> Iterato
     settle=_settle_centroids,
     result="dataset",
     partitions=lambda _params: 1,
+    memory=lambda _params: Memory(per_row=3 * 4 * WIDTH),
     libraries=("xxhash",),
 )
 def centroids(batch: pa.Table, params: Centroids) -> pa.Table:
@@ -120,11 +123,13 @@ EDGES = pa.schema({"id": pa.string(), "row": pa.int64(), "other": pa.int64(), "s
 
 
 def _settle_pairs(batches: Iterator[pa.Table], params: Pairs, **_given: pa.Table) -> Iterator[pa.Table]:
-    from stages.dedup.components import forest
+    from stages.dedup.components import Forest
 
-    left, right = forest(_neighbours(batches, params.min_cosine))
-    none = pa.nulls(len(left), pa.string())
-    yield pa.table([none, left, right, none], schema=EDGES)
+    forest = Forest()
+    for found in _neighbours(batches, params.min_cosine):
+        left, right = forest.connect(*found)
+        none = pa.nulls(len(left), pa.string())
+        yield pa.table([none, left, right, none], schema=EDGES)
 
 
 def _neighbours(batches: Iterator[pa.Table], least: float) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -147,6 +152,7 @@ def _neighbours(batches: Iterator[pa.Table], least: float) -> Iterator[tuple[NDA
     writes={"id": pa.string(), "row": pa.int64(), "other": pa.int64(), "survivor": pa.string()},
     settle=_settle_pairs,
     result="dataset",
+    memory=lambda _params: Memory(per_row=70),
     given=("centroids",),
 )
 def pairs(batch: pa.Table, params: Pairs, *, centroids: pa.Table) -> pa.Table:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stages.analysis import text_buffers
-from stages.contract import TEXT, Params, map_stage, reduce_stage
+from stages.contract import TEXT, Memory, Params, map_stage, reduce_stage
 
 SPANS = pa.binary()
 PLACES = {"id": pa.string(), "row": pa.int64(), "start": pa.int64(), "stop": pa.int64(), "kept": pa.bool_()}
@@ -57,6 +57,7 @@ def _settle(batches: Iterator[pa.Table], params: Gather) -> Iterator[pa.Table]:
     emits={"key": pa.uint64(), **{n: t for n, t in PLACES.items() if n != "id"}},
     writes=lambda params: {"row": pa.int64(), params.column: SPANS},
     settle=_settle,
+    memory=lambda _params: Memory(per_row=72),
 )
 def gather(batch: pa.Table, params: Gather) -> pa.Table:  # noqa: ARG001 - the contract's signature
     """The places of each document as one value of `column`: joined where they touch, less what is kept; null without any."""

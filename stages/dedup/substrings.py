@@ -28,6 +28,8 @@ from stages.contract import TEXT, Params, reduce_stage
 from stages.dedup.lines import Kept, marks, repeated
 from stages.dedup.spans import PLACES, SPANS, places, span_pairs
 
+DOCUMENT = 3000
+"""Bytes of a text, for estimates alone; of these 3 % repeat in a crawl without exact and near duplicates."""
 GRAMS = {"key": pa.uint64(), "row": pa.int64(), "start": pa.int32()}
 WINDOWS = {"key": pa.uint64(), "check": pa.uint64(), "mark": pa.uint64(), "row": pa.int64(), "start": pa.int32()}
 
@@ -55,7 +57,14 @@ def _settle_anchors(batches: Iterator[pa.Table], params: Anchors) -> Iterator[pa
 
 
 @reduce_stage(
-    version=1, reads={"text": TEXT, "row": pa.int64()}, emits=GRAMS, writes=PLACES, settle=_settle_anchors, result="dataset"
+    version=1,
+    reads={"text": TEXT, "row": pa.int64()},
+    emits=GRAMS,
+    writes=PLACES,
+    settle=_settle_anchors,
+    result="dataset",
+    alone=False,
+    fan_out=lambda params: 4 * DOCUMENT / params.size,
 )
 def anchors(batch: pa.Table, params: Anchors) -> pa.Table:
     """Places of winnowed grams that occur twice or more: `text` in, places out. Texts below `size` bytes have none."""
@@ -108,6 +117,8 @@ def _starts(spans: np.ndarray, length: int, params: Repeats) -> Iterator[tuple[i
     writes=PLACES,
     settle=_settle_repeats,
     result="dataset",
+    alone=False,
+    fan_out=lambda _params: 0.03 * DOCUMENT,
     libraries=("xxhash",),
 )
 def repeats(batch: pa.Table, params: Repeats) -> pa.Table:

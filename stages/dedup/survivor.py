@@ -15,7 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from stages.contract import TEXT, Params
+from stages.contract import TEXT, Memory, Params
 
 LAST = np.iinfo(np.int64).max
 Criterion = Literal["first", "longest", "oldest", "newest", "highest"]
@@ -57,6 +57,8 @@ class Survivor(Params):
         return needed | ({self.by: pa.float64()} if self.by else {})
 
 
+LOSER = Memory(per_row=130)
+"""Every row of a partition may lose: an address, a reason and an id, twice while they are sorted."""
 WRITES = {"row": pa.int64(), "drop_reason": pa.string(), "twin": pa.string()}
 
 

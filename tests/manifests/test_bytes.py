@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from manifests.fingerprint import canonical, fingerprint
 from manifests.manifest import Receipt, parse_journal, parts_table, receipts_of, units_hash
 from manifests.shard import PartDraft, TableWriter
-from manifests.spill import by_key, by_order, partition_of, read_index, read_partition, write_spill
+from manifests.spill import merged, partition_of, read_index, read_partition, stable_order, write_spill
 from manifests.store import Journal, Store
 
 plain = st.recursive(
@@ -107,32 +108,49 @@ def test_parquet_bytes_do_not_depend_on_how_rows_were_batched(tmp_path_factory, 
     assert pq.read_table(io.BytesIO(batched)).equals(whole.cast(schema))
 
 
-rows = st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**40)), max_size=60)
+keys_ = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 5), st.integers(2**63 - 3, 2**63 + 3))
+rows = st.lists(st.tuples(keys_, st.integers(0, 2**40), st.sampled_from([None, "", "é", "long" * 9])), max_size=60)
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.lists(rows, min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 7))
-def test_a_spill_brings_every_row_to_its_partition_once_and_in_order(tmp_path_factory, spills, partitions, cut):
+@settings(deadline=None, max_examples=100)
+@given(st.lists(rows, min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 7), st.booleans(), st.booleans())
+def test_a_spill_brings_every_row_to_its_partition_once_and_in_order(tmp_path_factory, spills, partitions, cut, alone, near):
     folder = tmp_path_factory.mktemp("spills")
-    schema = pa.schema([("key", pa.uint64()), ("row", pa.int64())])
+    schema = pa.schema([("key", pa.uint64()), ("row", pa.int64()), ("word", pa.string())])
+    # `near`: the addresses of one shard, whose upper 32 bits are stored once
+    spills = [[(k, (7 << 56) + (r % 2**32 if near else r), w) for k, r, w in found] for found in spills]
     paths = []
     for i, found in enumerate(spills):
-        table = pa.table({"key": pa.array([k for k, _ in found], pa.uint64()), "row": pa.array([r for _, r in found], pa.int64())})
+        columns = [pa.array([row[c] for row in found], t) for c, t in enumerate(schema.types)]
         paths.append(folder / f"{i}.spill")
         with paths[-1].open("wb") as file:
-            write_spill(file, table, partitions)
+            write_spill(file, pa.table(columns, schema=schema), partitions)
+    came = [row for found in spills for row in found]
     everything = []
     for partition in range(partitions):
-        table = by_order(pa.concat_tables([schema.empty_table(), *read_partition(paths, partition)]))
-        got = list(zip(table["key"].to_pylist(), table["row"].to_pylist(), strict=True))
-        assert got == sorted(got)
-        assert all(partition_of(np.array([k], np.uint64), partitions)[0] == partition for k, _ in got)
-        pieces = list(by_key(table, cut))
-        keys = [set(p["key"].to_pylist()) for p in pieces]
-        assert sum(len(k) for k in keys) == len(set().union(*keys)), "no key is cut in two"
-        everything += got
-    assert sorted(everything) == sorted(pair for found in spills for pair in found)
-    assert everything == sorted(everything), "partition order is key order"
+        pieces = list(merged(read_partition(paths, partition, schema), schema, cut, alone))
+        assert all(p.schema == schema for p in pieces)
+        seen = [set(p["key"].to_pylist()) for p in pieces]
+        assert sum(len(k) for k in seen) == len(set().union(*seen)), "no key is cut in two"
+        assert all(partition_of(np.array([k], np.uint64), partitions)[0] == partition for k in set().union(*seen))
+        everything += [tuple(row.values()) for p in pieces for row in p.to_pylist()]
+    counts = Counter(k for k, _, _ in came)
+    shown = [row for row in came if alone or counts[row[0]] > 1]
+    assert everything == sorted(shown, key=lambda row: row[0]), "by key, then in input order; partition order is key order"
+
+
+def test_a_partition_comes_in_tables_of_about_the_size_that_was_asked_for(tmp_path):
+    rng = np.random.default_rng(7)
+    schema = pa.schema([("key", pa.uint64()), ("n", pa.int64())])
+    keys = [rng.integers(0, 2**64, 40_000, dtype=np.uint64) for _ in range(3)]
+    paths = [tmp_path / f"{i}.spill" for i in range(3)]
+    for path, found in zip(paths, keys, strict=True):
+        with path.open("wb") as file:
+            write_spill(file, pa.table({"key": found, "n": np.arange(len(found))}), 2)
+    sizes = [t.num_rows for part in (0, 1) for t in merged(read_partition(paths, part, schema), schema, 8192)]
+    assert sum(sizes) == 120_000
+    assert 4096 < max(sizes) < 16_384
+    assert len(sizes) < 20
 
 
 def test_a_spill_that_was_cut_off_is_named(tmp_path):
@@ -143,7 +161,7 @@ def test_a_spill_that_was_cut_off_is_named(tmp_path):
     with pytest.raises(ValueError, match="cut off; delete it"):
         read_index(path)
     with pytest.raises(ValueError, match="cut off"):
-        list(read_partition([path], 0))
+        list(read_partition([path], 0, pa.schema([("key", pa.uint64()), ("row", pa.int64())])))
 
 
 def test_a_receipt_counts_only_while_its_files_are_there(tmp_path):
@@ -160,11 +178,22 @@ def test_a_receipt_counts_only_while_its_files_are_there(tmp_path):
     assert target.receipts() == {}
 
 
-@given(st.lists(st.integers(0, 6), max_size=200), st.booleans())
-def test_the_fast_order_of_keys_is_the_stable_one(keys, spread):
-    import numpy as np
+@pytest.mark.parametrize("spread", [1, 2**40, 2**61])
+@given(st.lists(st.integers(0, 6), max_size=200))
+def test_the_fast_order_of_keys_is_the_stable_one(spread, keys):
+    found = np.array(keys, np.uint64) * np.uint64(spread)
+    order, placed = stable_order(found)
+    assert order.tolist() == sorted(range(len(keys)), key=lambda i: int(found[i]))
+    assert placed.tolist() == found[order].tolist()
 
-    from manifests.spill import _stable
 
-    found = np.array(keys, np.uint64) * np.uint64(2**61 if spread else 1)
-    assert _stable(found).tolist() == sorted(range(len(keys)), key=lambda i: int(found[i]))
+def test_keys_that_agree_in_their_leading_bits_are_put_right():
+    rng = np.random.default_rng(1)
+    # 17 bits hold the row's number, so that keys which differ in their last bits alone look equal at first
+    found = (rng.integers(0, 500, 70_000, dtype=np.uint64) << np.uint64(55)) + rng.integers(0, 99, 70_000, dtype=np.uint64)
+    order, _ = stable_order(found)
+    assert order.tolist() == np.argsort(found, kind="stable").tolist()
+    order, placed = stable_order(found[:3000], alone=False)
+    counts = Counter(found[:3000].tolist())
+    assert placed.tolist() == sorted(k for k in found[:3000].tolist() if counts[k] > 1)
+    assert found[order].tolist() == placed.tolist()
