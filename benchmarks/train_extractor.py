@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from benchmarks import gold  # noqa: E402
 from stages.extract import blocks as b  # noqa: E402
 from stages.extract.context import FLOOR, surround, threshold  # noqa: E402
 from stages.extract.features import CLASS_BITS, describe  # noqa: E402
-from stages.extract.trees import Forest, Model, chances  # noqa: E402
+from stages.extract.trees import Forest, Model, chances, scorer  # noqa: E402
 from stages.extract.wording import LEXICON_BITS, W_WORDS, measure_all, title_set, word_slots  # noqa: E402
 
 SEED = 7
@@ -120,6 +120,19 @@ def lexicon(samples: Iterable[Sample], kind: str) -> Floats:
     return (np.clip(np.round(np.where(seen > 0, odds, 0) * 16), -127, 127) / 16).astype(np.float32)
 
 
+class Trained(NamedTuple):
+    """Weights as they are stored: both looks and both lexicons."""
+
+    first: Forest
+    second: Forest
+    words: Floats
+    classes: Floats
+
+    def model(self) -> Model:
+        """The same weights as the stage uses them."""
+        return Model(scorer(self.first), scorer(self.second), self.words, self.classes)
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """Features of a page under given lexicons."""
@@ -198,7 +211,7 @@ def second_table(s: Sample, d: Described, first: Floats) -> tuple[Floats, NDArra
     return np.hstack([d.table[open_], around[open_]]), open_
 
 
-def fit(samples: list[Sample]) -> Model:
+def fit(samples: list[Sample]) -> Trained:
     """Weights from these pages: both looks and both lexicons."""
     inner = sorted({s.fold for s in samples})
     parts = {k: [s for s in samples if s.fold == k] for k in inner}
@@ -213,13 +226,13 @@ def fit(samples: list[Sample]) -> Model:
     rows: list[NDArray[np.int64]] = []
     for k in inner:
         rest = [(d.table, s) for j in inner if j != k for d, s in zip(seen[j], parts[j], strict=True)]
-        forest = boost([table for table, _ in rest], [s for _, s in rest], "first")
+        forest = scorer(boost([table for table, _ in rest], [s for _, s in rest], "first"))
         for d, s in zip(seen[k], parts[k], strict=True):
             table, open_ = second_table(s, d, chances(d.table, forest))
             again.append(table)
             rows.append(open_)
     first = boost(tables, ordered, "first")
-    return Model(first, boost(again, ordered, "second", rows), lexicon(samples, "words"), lexicon(samples, "classes"))
+    return Trained(first, boost(again, ordered, "second", rows), lexicon(samples, "words"), lexicon(samples, "classes"))
 
 
 def chance(s: Sample, model: Model) -> tuple[Floats, Floats, Floats]:
@@ -232,7 +245,7 @@ def chance(s: Sample, model: Model) -> tuple[Floats, Floats, Floats]:
     return first, second, d.counts[:, W_WORDS].copy()
 
 
-def save(model: Model, path: Path) -> None:
+def save(model: Trained, path: Path) -> None:
     """Write weights; the same weights give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {
@@ -279,7 +292,7 @@ def main() -> None:
     for k in range(gold.FOLDS if not options.final_only else 0):
         model = fit([s for s in licensed if s.fold != k])
         save(model, ROOT / "benchmarks" / "models" / f"extractor_fold{k}.npz")
-        for name, values in f1([s for s in samples if s.fold == k], model).items():
+        for name, values in f1([s for s in samples if s.fold == k], model.model()).items():
             totals[name] += values
         print(
             f"fold {k}: "

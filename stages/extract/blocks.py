@@ -8,7 +8,8 @@ formatting elements are not tracked. Depth beyond `MAX_DEPTH` is flattened, whic
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import threading
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,8 @@ def _closes() -> NDArray[np.bool_]:
 
 
 _STOPS, _CLOSES = _stops(), _closes()
+_IMPLIES = _CLOSES.any(axis=1)
+_IMPLIES[_H1 : _H6 + 1] = True
 
 
 @kernel
@@ -136,7 +139,7 @@ def _open(tag: int, token0: int, state: State, out: NDArray[np.uint8], nodes: Ta
     _flush(state, out, blocks, stack)
     if tag == _BODY and state[S_NODES] > 1:
         return
-    if _CLOSES[tag].any() or nodes[stack[state[S_DEPTH]], N_TAG] == _P or _H1 <= tag <= _H6:
+    if _IMPLIES[tag] or nodes[stack[state[S_DEPTH]], N_TAG] == _P:
         _imply(tag, state, nodes, stack)
     _push(tag, token0, state, nodes, stack)
     if tag == _PRE:
@@ -302,24 +305,60 @@ class Page(NamedTuple):
 _ABOUT = np.isin(np.arange(KIND.size), [ID[name] for name in ("html", "meta", "link", "time")])
 
 
-def tokens_of(html: bytes) -> Table:
-    """The tokens of a page (rows of kind, tag, from, to)."""
-    tokens = np.empty((3 * html.count(b"<") + 2, 4), np.int32)
+@kernel
+def about(tokens: Table) -> Table:
+    """Tokens of start tags that tell something about the page."""
+    count = 0
+    for n in range(len(tokens)):
+        count += tokens[n, 0] == START and _ABOUT[tokens[n, 1]]
+    found = np.empty((count, 4), np.int32)
+    count = 0
+    for n in range(len(tokens)):
+        if tokens[n, 0] == START and _ABOUT[tokens[n, 1]]:
+            found[count] = tokens[n]
+            count += 1
+    return found
+
+
+SMALL = 1 << 20
+"""Bytes of a page up to which the buffers of the page before are used again: new memory costs a page fault each 4 KiB."""
+
+
+class _Buffers(threading.local):
+    """Buffers of this thread, by name; they grow and are never shared between two of a page."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, NDArray[Any]] = {}
+
+    def get(self, name: str, rows: int, width: int, kind: Any) -> NDArray[Any]:
+        """An array of at least `rows` rows with anything in it."""
+        if rows * width > SMALL:
+            return np.empty((rows, width), kind)
+        if name not in self.held or len(self.held[name]) < rows:
+            self.held[name] = np.empty((rows + rows // 2, width), kind)
+        return self.held[name]
+
+
+_BUFFERS = _Buffers()
+
+
+def _tokens(html: bytes) -> Table:
+    """The tokens of a page (rows of kind, tag, from, to), in a buffer that the next page overwrites."""
+    tokens = _BUFFERS.get("tokens", 3 * html.count(b"<") + 2, 4, np.int32)
     return tokens[: tokenize(np.frombuffer(html, np.uint8), tokens)]
 
 
 def read_page(html: bytes, *, formulas: bool = True) -> Page:
     """UTF-8 bytes of a page to its blocks, formulas written as LaTeX unless told otherwise."""
-    tokens = tokens_of(html)
+    tokens = _tokens(html)
     if formulas and has_formulas(np.frombuffer(html, np.uint8), tokens):
         html = write_formulas(html)
-        tokens = tokens_of(html)
-    state = np.zeros(S_SIZE, np.int64)
-    out = np.empty(len(html) + 16, np.uint8)
-    nodes, blocks = np.empty((len(tokens) + 2, 11), np.int32), np.empty((len(tokens) + 2, 11), np.int32)
-    classes = np.empty(len(html) // 2 + 16, np.uint32)
-    walk(np.frombuffer(html, np.uint8), tokens, len(tokens), state, out, nodes, blocks, classes)
+        tokens = _tokens(html)
+    state, rows = np.zeros(S_SIZE, np.int64), len(tokens) + 2
+    out, classes = _BUFFERS.get("out", len(html) + 16, 1, np.uint8), _BUFFERS.get("classes", len(html) // 2 + 16, 1, np.uint32)
+    nodes, blocks = _BUFFERS.get("nodes", rows, 11, np.int32), _BUFFERS.get("blocks", rows, 11, np.int32)
+    walk(np.frombuffer(html, np.uint8), tokens, len(tokens), state, out[:, 0], nodes, blocks, classes[:, 0])
     return Page(
-        html, out[: state[S_OUT]], nodes[: state[S_NODES]], blocks[: state[S_BLOCKS]], classes[: state[S_TOKEN]],
-        html[state[S_TITLE0] : state[S_TITLE1]], tokens[(tokens[:, 0] == START) & _ABOUT[tokens[:, 1]]],
+        html, out[: state[S_OUT], 0].copy(), nodes[: state[S_NODES]].copy(), blocks[: state[S_BLOCKS]].copy(),
+        classes[: state[S_TOKEN], 0].copy(), html[state[S_TITLE0] : state[S_TITLE1]], about(tokens),
     )  # fmt: skip

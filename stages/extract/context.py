@@ -101,3 +101,17 @@ def surround(chance: Floats, blocks: Ints, nodes: Ints, counts: Floats) -> Float
         row[at + 4], row[at + 5], row[at + 6] = cut, chance[i] - cut, top
         row[at + 7], row[at + 8] = sums[n, 1], _mean(sums, 0, n)
     return table
+
+
+@kernel
+def beside(table: Floats, around: Floats, rows: NDArray[np.int64]) -> Floats:
+    """Features of both looks for some blocks, by column: features x rows."""
+    wide = table.shape[1]
+    found = np.empty((wide + around.shape[1], rows.size), np.float32)
+    for column in range(wide):
+        for n in range(rows.size):
+            found[column, n] = table[rows[n], column]
+    for column in range(around.shape[1]):
+        for n in range(rows.size):
+            found[wide + column, n] = around[rows[n], column]
+    return found

@@ -208,11 +208,13 @@ def _elements(node: int, nodes: Ints, above: Floats, named: Floats, sums: NDArra
         row[at + bit] = 3 * inner + own + path
     at += BITS
     for _ in range(LEVELS):
-        held = sums[nodes[node, N_BLOCK1]] - sums[nodes[node, N_BLOCK0]]
-        words = max(held[0], 1)
-        row[at], row[at + 1], row[at + 2] = nodes[node, N_TAG], held[0], held[2] / max(held[1], 1)
-        row[at + 3], row[at + 4], row[at + 5] = held[4] / words, nodes[node, N_BLOCK1] - nodes[node, N_BLOCK0], named[node, 0]
-        row[at + 6], row[at + 7] = held[0] / max(sums[-1, 0], 1), held[5] / words
+        first, last = nodes[node, N_BLOCK0], nodes[node, N_BLOCK1]
+        held = sums[last, 0] - sums[first, 0]
+        words = max(held, 1)
+        row[at], row[at + 1] = nodes[node, N_TAG], held
+        row[at + 2] = (sums[last, 2] - sums[first, 2]) / max(sums[last, 1] - sums[first, 1], 1)
+        row[at + 3], row[at + 4], row[at + 5] = (sums[last, 4] - sums[first, 4]) / words, last - first, named[node, 0]
+        row[at + 6], row[at + 7] = held / max(sums[-1, 0], 1), (sums[last, 5] - sums[first, 5]) / words
         at += 8
         node = nodes[node, N_PARENT]
     return at
@@ -251,9 +253,10 @@ def _place(i: int, node: int, best: int, since: Ints, nodes: Ints, sums: NDArray
     row[9], row[10] = up, nodes[node, N_DEPTH] - nodes[top, N_DEPTH]
     for k, reach in enumerate((4, 12)):
         low, high = max(0, i - reach), min(n, i + reach + 1)
-        window = sums[high] - sums[low]
-        row[11 + 3 * k], row[12 + 3 * k] = window[0] / (high - low), window[2] / max(window[1], 1)
-        row[13 + 3 * k] = window[4] / max(window[0], 1)
+        words = sums[high, 0] - sums[low, 0]
+        row[11 + 3 * k] = words / (high - low)
+        row[12 + 3 * k] = (sums[high, 2] - sums[low, 2]) / max(sums[high, 1] - sums[low, 1], 1)
+        row[13 + 3 * k] = (sums[high, 4] - sums[low, 4]) / max(words, 1)
     return 17
 
 

@@ -135,15 +135,15 @@ def choose(page: Page, params: Main, model: Model) -> NDArray[np.bool_]:
 
 def judge(page: Page, model: Model, counts: NDArray[np.float32], hashes: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Both looks at every block, and the threshold of the page."""
-    from stages.extract.context import FLOOR, surround, threshold
+    from stages.extract.context import FLOOR, beside, surround, threshold
     from stages.extract.features import describe
-    from stages.extract.trees import chances
+    from stages.extract.trees import chances, chances_of
     from stages.extract.wording import W_WORDS
 
     table = describe(page.blocks, page.nodes, page.classes, model.classes, counts, hashes)
     chance = chances(table, model.first)
     open_ = np.flatnonzero(chance > FLOOR)
     around = surround(chance, page.blocks, page.nodes, counts)
-    chance[open_] = chances(np.hstack([table[open_], around[open_]]), model.second)
+    chance[open_] = chances_of(beside(table, around, open_), model.second)
     kept: NDArray[np.bool_] = chance >= threshold(chance, counts[:, W_WORDS].copy())
     return kept

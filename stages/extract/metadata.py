@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from html import unescape
 from typing import NamedTuple
 
-from stages.extract.blocks import Page
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.extract.blocks import Page, Table
+from stages.extract.compiled import kernel
+from stages.extract.markup import lower
 from stages.extract.tags import ID
 
 MOST = 2_000
@@ -15,6 +19,7 @@ MOST = 2_000
 LONGEST = 2048
 """Bytes of a tag or a value that are read: no field is longer in earnest."""
 
+_META, _LINK, _TIME, _HTML = ID["meta"], ID["link"], ID["time"], ID["html"]
 _ATTRIBUTE = re.compile(rb"""([a-zA-Z][\w:.-]{0,30})\s{0,9}=\s{0,9}(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 _JSON_DATE = re.compile(rb'"datePublished"\s{0,9}:\s{0,9}"([^"]{4,40})"')
 _DATE = re.compile(
@@ -29,6 +34,8 @@ DATES = (
     "article.published", "citation_publication_date", "date",
 )  # fmt: skip
 """Names under which pages give their date, best first; `date` alone often tells when the page was made."""
+_STEMS = np.array([int.from_bytes(part, "big") for part in (b"date", b"publ", b"cano", b"titl", b":url", b"loca", b"lang", b"crea")])
+"""One of them stands in every name that is asked for; most tags hold none and need not be taken apart."""
 
 
 class Metadata(NamedTuple):
@@ -51,18 +58,33 @@ def _clean(value: bytes | None) -> str | None:
     return text or None
 
 
-def _tags(page: Page, *names: str) -> Iterator[dict[bytes, bytes]]:
-    """Attributes of the tags of these names."""
-    wanted = [ID[name] for name in names]
-    for _, tag, start, stop in page.about[:MOST].tolist():
-        if tag in wanted:
-            yield _attributes(page.html[start : min(stop, start + LONGEST)])
+@kernel
+def _telling(page: NDArray[np.uint8], about: Table) -> NDArray[np.bool_]:
+    """Which tags hold a stem, or are no `meta` and no `link`."""
+    found = np.zeros(len(about), np.bool_)
+    for n in range(len(about)):
+        found[n] = about[n, 1] != _META and about[n, 1] != _LINK
+        last = 0
+        for at in range(about[n, 2], min(about[n, 3], about[n, 2] + LONGEST)):
+            last = (last << 8 | lower(page[at])) & 0xFFFFFFFF
+            for stem in _STEMS:
+                found[n] |= last == stem
+    return found
 
 
-def _declared(page: Page) -> dict[str, bytes]:
-    """Meta names and properties (lower case) and `link:canonical`; the first of each counts."""
+def _tags(page: Page) -> dict[int, list[bytes]]:
+    """What stands in the tags that tell something, by kind."""
+    found: dict[int, list[bytes]] = {_HTML: [], _META: [], _TIME: []}
+    about = page.about[:MOST]
+    for _, tag, start, stop in about[_telling(np.frombuffer(page.html, np.uint8), about)].tolist():
+        found[_META if tag == _LINK else tag].append(page.html[start : min(stop, start + LONGEST)])
+    return found
+
+
+def _declared(tags: list[bytes]) -> dict[str, bytes]:
+    """Meta names and properties (lower case) and `link:canonical` that somebody asks for; the first of each counts."""
     found: dict[str, bytes] = {}
-    for tag in _tags(page, "meta", "link"):
+    for tag in map(_attributes, tags):
         if b"href" in tag:
             name, value = b"link:" + tag.get(b"rel", b"").lower(), tag[b"href"]
         else:
@@ -87,24 +109,27 @@ def date_of(text: str | None) -> str | None:
     return f"{parts['year']}-{month:02}-{day:02}" + (parts.get("time") or "").replace(" ", "T")
 
 
-def _published(declared: dict[str, bytes], page: Page) -> str | None:
+def _published(declared: dict[str, bytes], html: bytes, times: list[bytes]) -> str | None:
     for name in DATES:
         if name in declared and (date := date_of(_clean(declared[name]))):
             return date
-    if match := _JSON_DATE.search(page.html):
+    start = html.find(b'"datePublished"')
+    if start >= 0 and (match := _JSON_DATE.search(html, start)):
         return date_of(_clean(match[1]))
-    return next((date for tag in _tags(page, "time") if (date := date_of(_clean(tag.get(b"datetime"))))), None)
+    said = (_attributes(tag).get(b"datetime") for tag in times)
+    return next((date for time in said if (date := date_of(_clean(time)))), None)
 
 
 def read_metadata(page: Page) -> Metadata:
     """Metadata of a page from its tags."""
-    declared = _declared(page)
-    root = next(_tags(page, "html"), {})
+    tags = _tags(page)
+    declared = _declared(tags[_META])
+    root = _attributes(tags[_HTML][0]) if tags[_HTML] else {}
     language = _clean(root.get(b"lang") or root.get(b"xml:lang") or declared.get("content-language") or declared.get("og:locale"))
     code = _LANGUAGE.match(language) if language else None
     return Metadata(
         title=_clean(page.title) or _clean(declared.get("og:title")),
         canonical_url=_clean(declared.get("link:canonical") or declared.get("og:url")),
         language_declared=code[0].replace("_", "-") if code else None,
-        published=_published(declared, page),
+        published=_published(declared, page.html, tags[_TIME]),
     )

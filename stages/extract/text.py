@@ -17,6 +17,9 @@ _FNV, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _OLD_KEYS, _OLD_VALUES = LEGACY_TABLE
 _LONGEST_NAME, _LONGEST_LEGACY = 32, 6
 
+_PLAIN: NDArray[np.bool_] = np.array([32 < byte and byte not in (38, 127, 0xC2, 0xE2, 0xE3, 0xEF) for byte in range(256)])
+"""Bytes that are copied as they are: all but white space, references, and the first bytes of blank characters (`_blank`)."""
+
 Bytes = NDArray[np.uint8]
 State = NDArray[np.int64]
 
@@ -157,15 +160,36 @@ def _wide(page: Bytes, at: int, stop: int) -> tuple[int, int]:
 
 
 @kernel
+def _wide_text(page: Bytes, at: int, stop: int, out: Bytes, state: State) -> int:
+    """One character beyond ASCII; returns the position after it."""
+    code, length = _wide(page, at, stop)
+    blank = _blank(code)
+    if blank == 1:
+        _space(32, out, state)
+    elif blank == 0:
+        _settle(out, state)
+        for offset in range(length):
+            out[state[S_OUT] + offset] = page[at + offset]
+        state[S_OUT] += length
+    return at + length
+
+
+@kernel
 def put_text(page: Bytes, at: int, stop: int, out: Bytes, state: State) -> None:
     """Append the text in page[at:stop] (valid UTF-8) to `out`."""
     while at < stop:
         byte = page[at]
-        if 32 < byte < 127 and byte != 38:
+        if _PLAIN[byte]:
             _settle(out, state)
-            out[state[S_OUT]] = byte
-            state[S_OUT] += 1
-            at += 1
+            to = state[S_OUT]
+            while _PLAIN[byte]:
+                out[to] = byte
+                to += 1
+                at += 1
+                if at == stop:
+                    break
+                byte = page[at]
+            state[S_OUT] = to
         elif byte <= 32:
             if _blank(byte) == 1:
                 _space(byte, out, state)
@@ -175,13 +199,4 @@ def put_text(page: Bytes, at: int, stop: int, out: Bytes, state: State) -> None:
         elif byte == 127:
             at += 1
         else:
-            code, length = _wide(page, at, stop)
-            if _blank(code):
-                if _blank(code) == 1:
-                    _space(32, out, state)
-            else:
-                _settle(out, state)
-                for offset in range(length):
-                    out[state[S_OUT] + offset] = page[at + offset]
-                state[S_OUT] += length
-            at += length
+            at = _wide_text(page, at, stop, out, state)

@@ -17,7 +17,7 @@ from stages.extract import blocks as b
 from stages.extract.context import surround, threshold
 from stages.extract.features import COLUMNS, describe
 from stages.extract.tags import ENTITY_TABLE, TAG_TABLE, TAGS, fnv
-from stages.extract.trees import Forest, chances
+from stages.extract.trees import Forest, chances, scorer
 from stages.extract.wording import LEXICON_BITS, W_COLUMNS, W_ENDS, W_WORDS, measure, measure_all, title_set, word_slots
 
 LEXICON = np.linspace(-2, 2, 1 << LEXICON_BITS).astype(np.float32)
@@ -139,7 +139,7 @@ def forest(rng: np.random.Generator, trees: int, columns: int) -> Forest:
         while open_:
             at, depth = open_.pop()
             deepest = max(deepest, depth)
-            if depth < 4 and rng.random() < 0.7:
+            if depth < 5 and rng.random() < 0.8:
                 left, right = slot(), slot()
                 feature[at], limit[at], child[at] = int(rng.integers(columns)), float(np.round(rng.normal(), 1)), left
                 open_ += [(left, depth + 1), (right, depth + 1)]
@@ -166,7 +166,7 @@ def twin_chance(row: NDArray[Any], f: Forest) -> float:
 def test_trees_add_up_as_a_walk_from_root_to_leaf_does(seed: int, trees: int, rows: int) -> None:
     rng = np.random.default_rng(seed)
     f, table = forest(rng, trees, 5), np.round(rng.normal(size=(rows, 5)), 1).astype(np.float32)
-    assert np.abs(chances(table, f) - [twin_chance(row, f) for row in table]).max() <= 1 / 65536
+    assert np.abs(chances(table, scorer(f)) - [twin_chance(row, f) for row in table]).max() <= 1 / 65536
 
 
 def expected_f1(chance: NDArray[Any], words: NDArray[Any], cut: float) -> float:
