@@ -34,7 +34,7 @@ DATES = (
     "article.published", "citation_publication_date", "date",
 )  # fmt: skip
 """Names under which pages give their date, best first; `date` alone often tells when the page was made."""
-_STEMS = np.array([int.from_bytes(part, "big") for part in (b"date", b"publ", b"cano", b"titl", b":url", b"loca", b"lang", b"crea")])
+_STEMS = np.array([int.from_bytes(part, "big") for part in b"date publ cano titl :url loca lang crea".split()])
 """One of them stands in every name that is asked for; most tags hold none and need not be taken apart."""
 
 

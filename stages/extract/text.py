@@ -17,7 +17,7 @@ _FNV, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _OLD_KEYS, _OLD_VALUES = LEGACY_TABLE
 _LONGEST_NAME, _LONGEST_LEGACY = 32, 6
 
-_PLAIN: NDArray[np.bool_] = np.array([32 < byte and byte not in (38, 127, 0xC2, 0xE2, 0xE3, 0xEF) for byte in range(256)])
+_PLAIN: NDArray[np.bool_] = np.array([byte > 32 and byte not in (38, 127, 0xC2, 0xE2, 0xE3, 0xEF) for byte in range(256)])
 """Bytes that are copied as they are: all but white space, references, and the first bytes of blank characters (`_blank`)."""
 
 Bytes = NDArray[np.uint8]
