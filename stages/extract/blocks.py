@@ -64,8 +64,7 @@ def _closes() -> NDArray[np.bool_]:
 
 
 _STOPS, _CLOSES = _stops(), _closes()
-_IMPLIES = _CLOSES.any(axis=1)
-_IMPLIES[_H1 : _H6 + 1] = True
+_IMPLIES: NDArray[np.bool_] = np.array([closes.any() or _H1 <= opened <= _H6 for opened, closes in enumerate(_CLOSES)])
 
 
 @kernel
