@@ -242,7 +242,7 @@ class Ledger:
     def _follow(self, name: str, start: int) -> None:
         tail = self._tails.get(name)
         if tail is not None:
-            if tail.start < start:
+            if tail.start != start:  # an index covers more, or was removed
                 tail.forget(start)
                 tail.follow()
             return

@@ -62,9 +62,9 @@ class LlamacppEngine:
         return reply_of(body, endpoint, chat=wanted.body["api"] == "chat")
 
     async def close(self) -> None:
-        """Wait for calls that are under way and free the weights."""
+        """Wait for calls that are under way and free the weights. Blocks: at the end of a process no new thread can start."""
         if self._threads is not None:
-            await asyncio.to_thread(self._threads.shutdown)
+            self._threads.shutdown()
         self._server = None
 
 

@@ -63,10 +63,10 @@ class VllmEngine:
         return await future
 
     async def close(self) -> None:
-        """Finish what is under way and stop."""
+        """Finish what is under way and stop. Blocks: at the end of a process no new thread can start."""
         if self._thread is not None:
             self._orders.put(None)
-            await asyncio.to_thread(self._thread.join)
+            self._thread.join()
         self._llm = None
 
     def _work(self) -> None:

@@ -14,8 +14,6 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pytest
-
-pytest.importorskip("aiohttp")
 from aiohttp import web
 
 from stages.contract import Ask, AskParams, ask_stage

@@ -10,8 +10,6 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pytest
-
-pytest.importorskip("aiohttp")
 from aiohttp import web
 
 from stages.contract import AskParams, ask_stage
