@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.program import FrameUnit, FrameView, Standing
@@ -43,6 +45,8 @@ def load(root: str, view: FrameView, unit: FrameUnit, columns: Iterable[str]) ->
     for address, names in by_object.items():
         table = read(root, address, unit.key, names)
         pieces |= {name: table[name] for name in names}
+        if "id" in names and pieces["id"].null_count:
+            pieces["id"] = pc.coalesce(pieces["id"], made_ids(address, unit.key, table.num_rows))
     far = [name for name in wanted if name not in pieces]
     if far and view.base is not None:
         pieces |= _through_selection(root, view, unit, far)
@@ -50,6 +54,21 @@ def load(root: str, view: FrameView, unit: FrameUnit, columns: Iterable[str]) ->
     if far:
         raise KeyError(f"no stored column {far} for shard {unit.name} of this frame")
     return pa.table({name: pieces[name] for name in wanted})
+
+
+def made_ids(address: str, key: str, rows: int) -> pa.Array:
+    """Ids of a dataset's rows whose stage gives them none: 80 bits of a hash of object and part, 48 of the position, in hex.
+
+    They are made when they are read: 32 digits would be most of what is stored for a row of two numbers.
+    """
+    digits = np.empty((rows, 32), np.uint8)
+    prefix = hashlib.blake2b(f"{address}\0{key}".encode(), digest_size=10).hexdigest()
+    digits[:, :20] = np.frombuffer(prefix.encode(), np.uint8)
+    position, alphabet = np.arange(rows), np.frombuffer(b"0123456789abcdef", np.uint8)
+    for place in range(12):
+        digits[:, 31 - place] = alphabet[position >> 4 * place & 15]
+    offsets = np.arange(0, 32 * rows + 1, 32, dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(digits)).cast(pa.string())
 
 
 def _through_selection(root: str, view: FrameView, unit: FrameUnit, columns: list[str]) -> dict[str, pa.ChunkedArray]:

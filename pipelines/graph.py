@@ -109,7 +109,7 @@ def _node(step: Step, recipe: Recipe, graph: Graph) -> Node:
     written = stage.writes_of(params)
     written.pop("drop_reason", None)
     if isinstance(stage, Reduce) and stage.result == "dataset":
-        inherited: dict[str, Column] = {}
+        inherited = {"id": Column(pa.string(), step.name, False)}
     elif shape == "verdict":
         inherited = dict(graph[_home(step, parents, graph)].columns)
     elif shape == "rows":

@@ -115,10 +115,12 @@ def _write_verdicts(draft: PartDraft, outputs: Iterator[pa.Table], writes: dict[
 
 
 def _write_dataset(draft: PartDraft, outputs: Iterator[pa.Table], writes: dict[str, pa.DataType]) -> int:
-    """A shard of the new frame: nothing has been dropped from it yet."""
-    writer = TableWriter(draft.open(".parquet"), pa.schema([*writes.items(), *BOOKKEEPING.items()]), addresses=True)
+    """A shard of the new frame: nothing has been dropped from it yet. An `id` that is null is made where it is read."""
+    own = writes if "id" in writes else {"id": pa.string(), **writes}
+    more = {**BOOKKEEPING, **({} if "id" in writes else {"id": pa.string()})}
+    writer = TableWriter(draft.open(".parquet"), pa.schema([*own.items(), *BOOKKEEPING.items()]), addresses=True)
     for out in outputs:
-        nulls = {name: pa.nulls(out.num_rows, kind) for name, kind in BOOKKEEPING.items()}
+        nulls = {name: pa.nulls(out.num_rows, kind) for name, kind in more.items()}
         writer.write(pa.table({**{n: out[n] for n in writes}, **nulls}))
     writer.close()
     return writer.rows

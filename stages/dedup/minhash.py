@@ -112,8 +112,7 @@ class Pairs(Params):
     partitions: int = Field(64, ge=1, description="Parts of the exchange; one part must fit into memory (60 bytes a band).")
 
 
-EDGES = pa.schema({"id": pa.string(), "row": pa.int64(), "other": pa.int64(), "survivor": pa.string()})
-"""`id` is null: an edge needs none, and 32 digits would cost more than the edge."""
+EDGES = {"row": pa.int64(), "other": pa.int64(), "survivor": pa.string()}
 
 
 def _settle_pairs(batches: Iterator[pa.Table], _params: Pairs) -> Iterator[pa.Table]:
@@ -126,11 +125,10 @@ def _settle_pairs(batches: Iterator[pa.Table], _params: Pairs) -> Iterator[pa.Ta
         member = np.zeros(len(key), bool)
         member[1:] = key[1:] == key[:-1]
         first = np.maximum.accumulate(np.where(member, 0, np.arange(len(key))))[member]
-        none = pa.nulls(len(first), pa.string())
-        yield pa.table([none, row[member], row[first], none], schema=EDGES)
+        yield pa.table([row[member], row[first], pa.nulls(len(first), pa.string())], schema=pa.schema(EDGES))
     if touched:
         best = pa.concat_tables(touched).group_by("row").aggregate([("survivor", "min")]).sort_by("row")
-        yield pa.table([pa.nulls(best.num_rows, pa.string()), best["row"], best["row"], best["survivor_min"]], schema=EDGES)
+        yield pa.table([best["row"], best["row"], best["survivor_min"]], schema=pa.schema(EDGES))
 
 
 def _contacts(batch: pa.Table) -> pa.Table:
@@ -147,7 +145,7 @@ def _contacts(batch: pa.Table) -> pa.Table:
     version=1,
     reads={"bands": BANDS, "survivor": pa.string(), "row": pa.int64()},
     emits={"key": pa.uint64(), "row": pa.int64(), "survivor": pa.string()},
-    writes={"id": pa.string(), "row": pa.int64(), "other": pa.int64(), "survivor": pa.string()},
+    writes=EDGES,
     settle=_settle_pairs,
     result="dataset",
     union=True,

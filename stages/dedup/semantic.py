@@ -76,14 +76,14 @@ def _settle_centroids(batches: Iterator[pa.Table], params: Centroids) -> Iterato
         if np.array_equal(moved, centers):
             break
         centers = moved
-    yield pa.table({"id": pa.nulls(len(centers), pa.string()), "vector": _packed(centers)})
+    yield pa.table({"vector": _packed(centers)})
 
 
 @reduce_stage(
     version=1,
     reads={"id": pa.string(), "embedding": EMBEDDING},
     emits={"key": pa.uint64(), "vector": PACKED},
-    writes={"id": pa.string(), "vector": PACKED},
+    writes={"vector": PACKED},
     settle=_settle_centroids,
     result="dataset",
     partitions=lambda _params: 1,
@@ -119,7 +119,7 @@ class Pairs(Params):
     partitions: int = Field(64, ge=1, description="Parts of the exchange; one must fit into memory (three times its embeddings).")
 
 
-EDGES = pa.schema({"id": pa.string(), "row": pa.int64(), "other": pa.int64(), "survivor": pa.string()})
+EDGES = {"row": pa.int64(), "other": pa.int64(), "survivor": pa.string()}
 
 
 def _settle_pairs(batches: Iterator[pa.Table], params: Pairs, **_given: pa.Table) -> Iterator[pa.Table]:
@@ -128,8 +128,7 @@ def _settle_pairs(batches: Iterator[pa.Table], params: Pairs, **_given: pa.Table
     forest = Forest()
     for found in _neighbours(batches, params.min_cosine):
         left, right = forest.connect(*found)
-        none = pa.nulls(len(left), pa.string())
-        yield pa.table([none, left, right, none], schema=EDGES)
+        yield pa.table([left, right, pa.nulls(len(left), pa.string())], schema=pa.schema(EDGES))
 
 
 def _neighbours(batches: Iterator[pa.Table], least: float) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -149,7 +148,7 @@ def _neighbours(batches: Iterator[pa.Table], least: float) -> Iterator[tuple[NDA
     version=1,
     reads={"embedding": EMBEDDING, "row": pa.int64()},
     emits={"key": pa.uint64(), "row": pa.int64(), "vector": PACKED},
-    writes={"id": pa.string(), "row": pa.int64(), "other": pa.int64(), "survivor": pa.string()},
+    writes=EDGES,
     settle=_settle_pairs,
     result="dataset",
     memory=lambda _params: Memory(per_row=70),

@@ -18,13 +18,13 @@ from stages.analysis import text_buffers
 from stages.contract import TEXT, Memory, Params, map_stage, reduce_stage
 
 SPANS = pa.binary()
-PLACES = {"id": pa.string(), "row": pa.int64(), "start": pa.int64(), "stop": pa.int64(), "kept": pa.bool_()}
-"""Rows of a dataset of places: `id` is null; `kept` places are the copies that stay, whose bytes no cut may touch."""
+PLACES = {"row": pa.int64(), "start": pa.int64(), "stop": pa.int64(), "kept": pa.bool_()}
+"""Rows of a dataset of places; `kept` places are the copies that stay, whose bytes no cut may touch."""
 
 
 def places(row: Any, start: Any, stop: Any, kept: Any) -> pa.Table:
     """A table of places."""
-    return pa.table([pa.nulls(len(row), pa.string()), row, start, stop, kept], schema=pa.schema(PLACES))
+    return pa.table([row, start, stop, kept], schema=pa.schema(PLACES))
 
 
 class Gather(Params):
@@ -54,7 +54,7 @@ def _settle(batches: Iterator[pa.Table], params: Gather) -> Iterator[pa.Table]:
 @reduce_stage(
     version=1,
     reads=PLACES,
-    emits={"key": pa.uint64(), **{n: t for n, t in PLACES.items() if n != "id"}},
+    emits={"key": pa.uint64(), **PLACES},
     writes=lambda params: {"row": pa.int64(), params.column: SPANS},
     settle=_settle,
     memory=lambda _params: Memory(per_row=72),
@@ -65,7 +65,7 @@ def gather(batch: pa.Table, params: Gather) -> pa.Table:  # noqa: ARG001 - the c
     key = rows * np.uint64(0x9E3779B97F4A7C15)
     key ^= key >> np.uint64(31)
     key *= np.uint64(0xD6E8FEB86659FD93)
-    return pa.table({"key": key, **{n: batch[n] for n in PLACES if n != "id"}})
+    return pa.table({"key": key, **{n: batch[n] for n in PLACES}})
 
 
 class Cut(Params):
