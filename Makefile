@@ -74,7 +74,7 @@ $(PERPLEXITY)/.installed: pyproject.toml requirements.lock
 	@touch $@
 
 test-perplexity: $(PERPLEXITY)/.installed
-	$(PERPLEXITY)/bin/python -m pytest $(PYTEST_FLAGS) tests/classifiers/test_perplexity.py tests/classifiers/test_kneser_ney.py tests/stages/test_tokenizers.py
+	$(PERPLEXITY)/bin/python -m pytest $(PYTEST_FLAGS) tests/classifiers/test_perplexity.py tests/classifiers/test_kneser_ney.py tests/classifiers/test_ngram_model.py tests/stages/test_tokenizers.py
 
 wheel: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m hatchling build -t wheel

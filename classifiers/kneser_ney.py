@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -31,9 +31,14 @@ class Model:
 
 def train(sentences: Iterable[list[str]], order: int = 5) -> Model:
     """Estimate a model of `order` from sentences of tokens; ValueError when there is none."""
-    counts = adjusted(counted(sentences, order))
-    if not counts[0]:
+    return estimated(counted(sentences, order))
+
+
+def estimated(plain: Sequence[Counter[Gram]]) -> Model:
+    """A model from plain counts, one order after the other (see `counted`); ValueError when there are none."""
+    if not plain or not plain[0]:
         raise ValueError("no sentence to train on")
+    counts = adjusted(plain)
     discounts = [discounts_of(level.values()) for level in counts]
     backoffs: dict[Gram, float] = {}
     below: dict[Gram, float] = {}
@@ -66,7 +71,7 @@ def counted(sentences: Iterable[list[str]], order: int) -> list[Counter[Gram]]:
     return [level for level in counts if level] or counts[:1]
 
 
-def adjusted(counts: list[Counter[Gram]]) -> list[dict[Gram, int]]:
+def adjusted(counts: Sequence[Counter[Gram]]) -> list[dict[Gram, int]]:
     """Kneser-Ney counts: below the highest order, how many different words precede; plain where the begin mark does."""
     result: list[dict[Gram, int]] = [dict(counts[-1])]
     for level, above in zip(reversed(counts[:-1]), reversed(counts[1:]), strict=True):
@@ -99,15 +104,23 @@ def contexts(level: dict[Gram, int]) -> tuple[Counter[Gram], dict[Gram, list[int
 def write_arpa(model: Model, out: TextIO) -> None:
     """Write the model in ARPA format, n-grams in order of their words."""
     sizes = [len(level) + (n == 0) for n, level in enumerate(model.probabilities)]
-    out.write("\\data\\\n" + "".join(f"ngram {n}={size}\n" for n, size in enumerate(sizes, 1)))
-    for n, level in enumerate(model.probabilities, 1):
+    out.write(header(sizes))
+    for n in range(1, len(sizes) + 1):
         out.write(f"\n\\{n}-grams:\n")
-        out.writelines(_lines(level, model.backoffs, first=n == 1, last=n == len(sizes)))
+        out.writelines(line for _, line in arpa_lines(model, n))
     out.write("\n\\end\\\n")
 
 
-def _lines(level: dict[Gram, float], backoffs: dict[Gram, float], *, first: bool, last: bool) -> Iterator[str]:
-    known = {gram: math.log10(p) for gram, p in level.items()} | ({(BEGIN,): 0.0} if first else {})
+def header(sizes: Sequence[int]) -> str:
+    """The beginning of an ARPA file: the number of n-grams of each order."""
+    return "\\data\\\n" + "".join(f"ngram {n}={size}\n" for n, size in enumerate(sizes, 1))
+
+
+def arpa_lines(model: Model, order: int) -> Iterator[tuple[str, str]]:
+    """The n-grams of one order with their lines in ARPA format, in order of their words."""
+    last = order == len(model.probabilities)
+    known = {gram: math.log10(p) for gram, p in model.probabilities[order - 1].items()} | ({(BEGIN,): 0.0} if order == 1 else {})
     for gram in sorted(known):
-        weight = "" if last else f"\t{math.log10(backoffs[gram]) if gram in backoffs else 0.0:.7f}"
-        yield f"{known[gram]:.7f}\t{' '.join(gram)}{weight}\n"
+        weight = "" if last else f"\t{math.log10(model.backoffs[gram]) if gram in model.backoffs else 0.0:.7f}"
+        text = " ".join(gram)
+        yield text, f"{known[gram]:.7f}\t{text}{weight}\n"

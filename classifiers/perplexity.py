@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ WORST = 1e9
 class Perplexity(Params):
     """The model, and where its scale is cut. CCNet cuts each language at its 30th and 60th percentile."""
 
-    model: str = file(..., "A KenLM model (.bin, .arpa or .arpa.gz), such as classifiers.kneser_ney writes.")
+    model: str = file(..., "A KenLM model (.bin, .arpa or .arpa.gz), such as classifiers.ngram_model.arpa writes.")
     vocabulary: str | None = file(None, "SentencePiece vocabulary that the model was trained with; null: words and marks.")
     head: float | None = Field(None, gt=0, description="Perplexity below which a text is head; null: no labels.")
     tail: float | None = Field(None, gt=0, description="Perplexity from which a text is tail; null: no labels.")
@@ -46,7 +46,24 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"classifiers.perplexity.score needs {name}: pip install {name}") from error
+        raise ModuleNotFoundError(f"an n-gram model needs {name} here: pip install {name}") from error
+
+
+class Vocabulary(Protocol):
+    """Parameters that name a vocabulary."""
+
+    @property
+    def vocabulary(self) -> str | None:
+        """Path of a SentencePiece model, or null."""
+        ...
+
+
+def cutter(params: Vocabulary) -> Callable[[str], list[str]]:
+    """What cuts a normalised line into tokens: the pieces of a vocabulary, or words and marks."""
+    if params.vocabulary is None:
+        return tokens
+    pieces = _library("sentencepiece").SentencePieceProcessor(model_file=params.vocabulary)
+    return lambda line: list(pieces.encode(line, out_type=str))
 
 
 def _open(params: Perplexity) -> Scorer:
@@ -55,10 +72,7 @@ def _open(params: Perplexity) -> Scorer:
     def log10(line: str) -> float:
         return float(model.score(line, bos=True, eos=True))
 
-    if params.vocabulary is None:
-        return Scorer(log10, tokens)
-    pieces = _library("sentencepiece").SentencePieceProcessor(model_file=params.vocabulary)
-    return Scorer(log10, lambda line: list(pieces.encode(line, out_type=str)))
+    return Scorer(log10, cutter(params))
 
 
 @map_stage(
