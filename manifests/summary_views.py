@@ -1,7 +1,7 @@
 """Views over all recipes that answer by what a column means: buckets, mixtures and prompts.
 
     buckets    rows of every step that gives a `bucket` or a `label`
-    mixtures   rows and tokens by phase and source of every step that gives a `copy` (a blend)
+    mixtures   rows and tokens by phase and source of every step that gives a `copy` (a blend), `copies` counted in
     prompts    accepted and refused rows and tokens by model and prompt of every step that gives a `generator`
 
 A step that only passes such a column on is left out.
@@ -60,11 +60,13 @@ def mixtures(recipes: Recipes) -> str:
     """One row per blend, phase and source; `documents` are distinct rows of the source, `copies` the most of one of them."""
 
     def branch(views: RecipeViews, step: Step) -> str:
-        at = _here(views, step, "phase", "step", "copy", "tokens")
-        rows = views.standing(step, {"phase", "step", "copy", "tokens"})
+        at = _here(views, step, "phase", "step", "copy", "copies", "tokens")
+        rows = views.standing(step, {"phase", "step", "copy", "copies", "tokens"})
+        often = f"coalesce({at['copies']}, 1)"
         first = f"count(*) filter (where {at['copy']} = 0)" if at["copy"] != "null" else "null"
         return f"""select {at["phase"]}::varchar as phase, {at["step"]}::varchar as source, count(*) as rows,
-            {first}::bigint as documents, (max({at["copy"]}) + 1)::bigint as copies, sum({at["tokens"]})::bigint as tokens
+            {first}::bigint as documents, (max({at["copy"]} + {often}))::bigint as copies,
+            sum({at["tokens"]} * {often})::bigint as tokens
             from ({rows}) group by 1, 2"""
 
     return _branches(_giving(recipes, "copy"), branch, MIXTURES)

@@ -168,11 +168,12 @@ class _Reader:
         """Where the rows of the document lie in the files of an export, by the table beside each shard."""
         target = self.views.files.store.object(step.object)
         manifest = target.manifest(step.units)
-        tables = [p for p in manifest.parts if DOCS in p.files] if manifest else []
+        tables = [(p, s) for p in manifest.parts for s in p.files if s.endswith(DOCS)] if manifest else []
         found = []
-        for part in tables:
-            table = pq.read_table(target.part(part.unit, DOCS), filters=[("id", "in", sorted(life.ids))])
-            file = next((str(target.part(part.unit, suffix)) for suffix in part.files if suffix != DOCS), part.unit)
+        for part, docs in tables:
+            table = pq.read_table(target.part(part.unit, docs), filters=[("id", "in", sorted(life.ids))])
+            own = [s for s in part.files if s.startswith(docs.removesuffix(DOCS) + ".") and not s.endswith(DOCS)]
+            file = str(target.part(part.unit, own[0])) if own else part.unit
             rows = table.to_pylist()
             found += [Moment(step.name, step.uses, row["id"], "written", None, {"file": file, **_said(row, *row)}) for row in rows]
         return found

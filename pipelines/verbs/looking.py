@@ -98,9 +98,11 @@ def explain(
     """Tell the whole life of a document: its bytes, each step's verdict and values, its twin, its shards."""
 
     def work() -> int:
-        from pipelines import life
+        from pipelines import life, trace
 
-        found = life.lives(store_at(store), document, recipe)
+        token = trace.token_place(document)
+        wanted = trace.trace_token(store_at(store), *token) if token else document
+        found = life.lives(store_at(store), wanted, recipe)
         typer.echo(life.as_json(found) if as_json else life.as_text(found, _width()))
         return DONE
 
