@@ -33,9 +33,9 @@ LISTS: tuple[frozenset[str], ...] = (FUNCTION, FIRST, SECOND, THIRD, REPORTING, 
 MARKS = '!?,:|$"(.#*@'
 NAMES = (
     "log_words", "log_lines", "word_length", "line_words_median", "line_words_spread", "line_words_max", "short_lines",
-    "closed_lines", "distinct_lines", "sentence_words", "distinct_words", "capitalised", "shouted", "digits", "symbols", "ed_words", "ing_words",
-    "closed_end", "ellipses", "links", "the",
-    "function_words", "first_person", "second_person", "third_person", "reporting", "offering", "furniture",
+    "closed_lines", "distinct_lines", "sentence_words", "distinct_words", "capitalised", "shouted", "digits", "symbols",
+    "ed_words", "ing_words", "closed_end", "ellipses", "links", "the", "function_words", "first_person", "second_person",
+    "third_person", "reporting", "offering", "furniture",
     *(f"mark_{ord(mark):x}" for mark in MARKS),
 )  # fmt: skip
 """The features, in the order of the vector."""

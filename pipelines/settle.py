@@ -6,7 +6,7 @@ import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -119,10 +119,12 @@ def _write_dataset(draft: PartDraft, outputs: Iterator[pa.Table], writes: dict[s
     own = writes if "id" in writes else {"id": pa.string(), **writes}
     more = {**BOOKKEEPING, **({} if "id" in writes else {"id": pa.string()})}
     writer = TableWriter(draft.open(".parquet"), pa.schema([*own.items(), *BOOKKEEPING.items()]), addresses=True)
-    for out in outputs:
-        nulls = {name: pa.nulls(out.num_rows, kind) for name, kind in more.items()}
-        writer.write(pa.table({**{n: out[n] for n in writes}, **nulls}))
-    writer.close()
+    with ExitStack() as stack:
+        stack.callback(writer.abandon)
+        for out in outputs:
+            nulls = {name: pa.nulls(out.num_rows, kind) for name, kind in more.items()}
+            writer.write(pa.table({**{n: out[n] for n in writes}, **nulls}))
+        writer.close()
     return writer.rows
 
 
