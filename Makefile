@@ -5,18 +5,20 @@ PYTHON = python3
 VENV = .venv
 MEGATRON = .venv-megatron
 PERPLEXITY = .venv-perplexity
+ENCODER = .venv-encoder
 STORE = store
 GONE = http://www.hearth-and-crumb.example/bread/sourdough-starter
 PIP_FLAGS = --disable-pip-version-check --quiet -c requirements.lock
 PYTEST_FLAGS =
 
-.PHONY: help demo test lint types imports unit test-megatron test-perplexity wheel golden lock clean
+.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder wheel golden lock clean
 
 help:
 	@echo 'make demo           run the packaged recipe on the packaged sample, and ask the store two questions'
 	@echo 'make test           ruff, mypy, import-linter, pytest'
 	@echo 'make test-megatron  our shards in the hands of megatron-core (an environment of its own)'
 	@echo 'make test-perplexity  KenLM and SentencePiece (an environment of its own; needs a C++ compiler and cmake)'
+	@echo 'make test-encoder   sequence-classification models by torch and ONNX (an environment of its own)'
 	@echo 'make wheel          build dist/*.whl'
 	@echo 'make golden         write the list of public stage names anew'
 	@echo 'make lock           resolve the newest versions into requirements.lock'
@@ -55,7 +57,7 @@ imports: $(VENV)/.installed-dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not megatron' $(PYTEST_FLAGS)
+	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not megatron and not encoder' $(PYTEST_FLAGS)
 
 # torch first and by itself: pip then takes the build that the machine's index offers, and the rest fits itself to it.
 $(MEGATRON)/.installed: pyproject.toml requirements.lock
@@ -75,6 +77,16 @@ $(PERPLEXITY)/.installed: pyproject.toml requirements.lock
 
 test-perplexity: $(PERPLEXITY)/.installed
 	$(PERPLEXITY)/bin/python -m pytest $(PYTEST_FLAGS) tests/classifiers/test_perplexity.py tests/classifiers/test_kneser_ney.py tests/classifiers/test_ngram_model.py tests/stages/test_tokenizers.py
+
+# torch first, as above: the build that the machine's index offers.
+$(ENCODER)/.installed: pyproject.toml requirements.lock
+	test -x $(ENCODER)/bin/python || $(PYTHON) -m venv $(ENCODER)
+	$(ENCODER)/bin/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
+	$(ENCODER)/bin/python -m pip install $(PIP_FLAGS) -e '.[encoder,onnx]' onnx pytest hypothesis
+	@touch $@
+
+test-encoder: $(ENCODER)/.installed
+	$(ENCODER)/bin/python -m pytest -m encoder $(PYTEST_FLAGS) tests/classifiers/test_encoder.py
 
 wheel: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m hatchling build -t wheel
