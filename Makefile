@@ -11,7 +11,7 @@ GONE = http://www.hearth-and-crumb.example/bread/sourdough-starter
 PIP_FLAGS = --disable-pip-version-check --quiet -c requirements.lock
 PYTEST_FLAGS =
 
-.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder wheel golden lock clean
+.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder wheel golden lock clean test-browser
 
 help:
 	@echo 'make demo           run the packaged recipe on the packaged sample, and ask the store two questions'
@@ -19,6 +19,7 @@ help:
 	@echo 'make test-megatron  our shards in the hands of megatron-core (an environment of its own)'
 	@echo 'make test-perplexity  KenLM and SentencePiece (an environment of its own; needs a C++ compiler and cmake)'
 	@echo 'make test-encoder   sequence-classification models by torch and ONNX (an environment of its own)'
+	@echo 'make test-browser   the report in a headless chromium (installs it where it is missing and you are root)'
 	@echo 'make wheel          build dist/*.whl'
 	@echo 'make golden         write the list of public stage names anew'
 	@echo 'make lock           resolve the newest versions into requirements.lock'
@@ -57,7 +58,7 @@ imports: $(VENV)/.installed-dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not megatron and not encoder' $(PYTEST_FLAGS)
+	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not megatron and not encoder and not browser' $(PYTEST_FLAGS)
 
 # torch first and by itself: pip then takes the build that the machine's index offers, and the rest fits itself to it.
 $(MEGATRON)/.installed: pyproject.toml requirements.lock
@@ -87,6 +88,14 @@ $(ENCODER)/.installed: pyproject.toml requirements.lock
 
 test-encoder: $(ENCODER)/.installed
 	$(ENCODER)/bin/python -m pytest -m encoder $(PYTEST_FLAGS) tests/classifiers/test_encoder.py
+
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium; } || { echo 'install chromium, or name one in CHROMIUM'; exit 1; }
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[browser]'
+	@touch $@
+
+test-browser: $(VENV)/.installed-browser
+	$(VENV)/bin/python -m pytest -m browser $(PYTEST_FLAGS) tests/browser
 
 wheel: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m hatchling build -t wheel

@@ -17,7 +17,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 VERBS: tuple[Callable[..., None], ...] = (
-    recipes.plan, recipes.run, stage.step, looking.sql, looking.explain, looking.diff, looking.peek,
+    recipes.plan, recipes.run, stage.step, looking.sql, looking.explain, looking.diff, looking.peek, looking.report,
     stores.status, stores.verify, stores.gc, stores.doctor, stores.models,
 )  # fmt: skip
 for verb in VERBS:

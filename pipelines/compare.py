@@ -69,8 +69,8 @@ def compare(store: Store, a: str, b: str, step: str | None = None) -> Difference
 
 
 def _side(catalog: Catalog, name: str, wanted: str | None) -> Side:
-    record, label, own = _record(catalog.store, name)
-    views = RecipeViews(catalog.files, record["name"], steps_of(record["name"], record), record["units"])
+    record, label, own = record_of(catalog.store, name)
+    views = views_of(catalog, record)
     chosen = wanted or own or _last(views)
     step = views.steps.get(chosen)
     if step is None:
@@ -84,7 +84,12 @@ def _side(catalog: Catalog, name: str, wanted: str | None) -> Side:
     return Side(label, views, step)
 
 
-def _record(store: Store, name: str) -> tuple[dict[str, Any], str, str | None]:
+def views_of(catalog: Catalog, record: Mapping[str, Any]) -> RecipeViews:
+    """The views of a recipe as a run left it."""
+    return RecipeViews(catalog.files, record["name"], steps_of(record["name"], record), record["units"])
+
+
+def record_of(store: Store, name: str) -> tuple[dict[str, Any], str, str | None]:
     """The record of a run, recipe or published name; what to call it; the step it means."""
     recipes, refs = store.records("recipes"), store.records("refs")
     path = store.root / "runs" / name / "record.json"
@@ -106,6 +111,14 @@ def run_records(store: Store) -> dict[str, dict[str, Any]]:
     """Records of all runs, the latest first."""
     paths = sorted((store.root / "runs").glob("*/record.json"), reverse=True)
     return {path.parent.name: orjson.loads(path.read_bytes()) for path in paths}
+
+
+def last_run(store: Store) -> str:
+    """Id of the last run that wrote a record; CatalogError while there is none."""
+    runs = run_records(store)
+    if not runs:
+        raise CatalogError(f"{store.root}: nothing has run here yet")
+    return next(iter(runs))
 
 
 def _last(views: RecipeViews) -> str:

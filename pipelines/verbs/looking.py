@@ -125,3 +125,24 @@ def diff(
         return DONE
 
     looked(work)
+
+
+def report(
+    name: Annotated[str | None, typer.Argument(metavar="RUN", help="A run, recipe or published name; default: the last.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    out: Annotated[Path | None, typer.Option("--out", help="The file to write; default: RECIPE.html here.")] = None,
+    price: Annotated[float, typer.Option("--core-hour", min=0, help="Cost of one core hour: prices a million documents.")] = 0.0,
+) -> None:  # fmt: skip
+    """Write one HTML page about a run: graph, funnel, drops, histograms, samples, time; it needs no network."""
+
+    def work() -> int:
+        from pipelines.compare import last_run, record_of
+        from pipelines.report_page.page import write_report
+
+        where = store_at(store)
+        wanted = name or last_run(where)
+        path = out or Path(f"{record_of(where, wanted)[0]['name']}.html")
+        typer.echo(write_report(where, wanted, path, price))
+        return DONE
+
+    looked(work)
