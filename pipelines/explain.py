@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+from pipelines.exchange import exchanges
 from pipelines.plan import Plan
 from pipelines.program import Program, Work
 from pipelines.targets import Target
@@ -18,6 +19,7 @@ def describe(plan: Plan) -> list[str]:
     if not plan.actions:
         lines.append("nothing to do")
     else:
+        lines += ["  " + one.line() for one in exchanges(plan)]
         passes = sum(1 for a in plan.actions if a.do == "pass")
         lines.append(f"{plan.tasks} tasks in {len(plan.actions)} actions ({passes} passes over rows)")
         lines.append(f"reads {input_bytes(plan) / 1e6:,.1f} MB of input; {free_bytes(plan) / 1e9:,.1f} GB are free for the store")
@@ -91,6 +93,10 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "reused": [{"object": t.address, "steps": list(t.steps)} for t in plan.reused],
         "actions": [
             {"do": a.do, "steps": list(a.steps), "tasks": len(a.tasks), "of": a.total, "needs": list(a.needs)} for a in plan.actions
+        ],
+        "exchanges": [
+            {"step": e.step, "requests": e.requests, "rows": e.rows, "bytes": e.bytes, "memory": e.memory, "measured": e.measured}
+            for e in exchanges(plan)
         ],
         "tasks": plan.tasks,
     }

@@ -112,7 +112,9 @@ def test_shards_in_any_order_give_the_same_survivors_and_texts(clean: Engine, en
     assert fate(engine) == fate(clean)
 
 
-def test_killed_at_eight_commit_points_one_after_the_other_and_resumed_the_bytes_are_the_same(clean: Engine, engine: Engine) -> None:
+def test_killed_at_eight_commit_points_one_after_the_other_and_resumed_the_bytes_are_the_same(
+    clean: Engine, engine: Engine
+) -> None:
     fill(engine, documents(), 3)
     deaths = Counter[int]()
     for point, n in KILLS:
