@@ -41,7 +41,7 @@ def test_once_rows_are_counted_it_estimates_and_once_they_are_emitted_it_knows(f
         if "part 0 of 3" in task.unit.name:
             raise OSError(28, "the disk is full")
 
-    only = RECIPE.split("  pairs:")[0]
+    only = RECIPE.partition("  pairs:")[0]
     assert filled.run(only).code == 0
     pairs, clusters, _ = exchanges(filled.plan(RECIPE))
     assert (pairs.rows, pairs.measured) == (400, False)
