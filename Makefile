@@ -4,6 +4,7 @@
 PYTHON = python3
 VENV = .venv
 MEGATRON = .venv-megatron
+MOTO = .venv-moto
 PERPLEXITY = .venv-perplexity
 ENCODER = .venv-encoder
 STORE = store
@@ -11,7 +12,7 @@ GONE = http://www.hearth-and-crumb.example/bread/sourdough-starter
 PIP_FLAGS = --disable-pip-version-check --quiet -c requirements.lock
 PYTEST_FLAGS =
 
-.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder wheel golden lock clean test-browser
+.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder test-far wheel golden lock clean test-browser
 
 help:
 	@echo 'make demo           run the packaged recipe on the packaged sample, and ask the store two questions'
@@ -20,6 +21,7 @@ help:
 	@echo 'make test-perplexity  KenLM and SentencePiece (an environment of its own; needs a C++ compiler and cmake)'
 	@echo 'make test-encoder   sequence-classification models by torch and ONNX (an environment of its own)'
 	@echo 'make test-browser   the report in a headless chromium (installs it where it is missing and you are root)'
+	@echo 'make test-far       an S3 server on loopback that misbehaves (moto, in an environment of its own), and Ray'
 	@echo 'make wheel          build dist/*.whl'
 	@echo 'make golden         write the list of public stage names anew'
 	@echo 'make lock           resolve the newest versions into requirements.lock'
@@ -58,7 +60,7 @@ imports: $(VENV)/.installed-dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not megatron and not encoder and not browser' $(PYTEST_FLAGS)
+	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not far and not megatron and not encoder and not browser' $(PYTEST_FLAGS)
 
 # torch first and by itself: pip then takes the build that the machine's index offers, and the rest fits itself to it.
 $(MEGATRON)/.installed: pyproject.toml requirements.lock
@@ -96,6 +98,14 @@ $(VENV)/.installed-browser: $(VENV)/.installed-dev
 
 test-browser: $(VENV)/.installed-browser
 	$(VENV)/bin/python -m pytest -m browser $(PYTEST_FLAGS) tests/browser
+
+$(MOTO)/.installed:
+	test -x $(MOTO)/bin/python || $(PYTHON) -m venv $(MOTO)
+	$(MOTO)/bin/python -m pip install --disable-pip-version-check --quiet 'moto[s3,server]==5.2.5'
+	@touch $@
+
+test-far: $(VENV)/.installed-dev $(MOTO)/.installed
+	$(VENV)/bin/python -m pytest -m far $(PYTEST_FLAGS) tests/far
 
 wheel: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m hatchling build -t wheel

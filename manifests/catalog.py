@@ -89,11 +89,15 @@ class Catalog:
 
         self.recipes = None if self.recipes is None else set(self.recipes)
         self.con = duckdb.connect(config={"python_enable_replacements": "false", "allow_persistent_secrets": "false"})
+        if not self.store.place.local:
+            from manifests.credentials import filesystem
+
+            self.con.register_filesystem(filesystem(self.store.url))
         spill = os.path.join(tempfile.gettempdir(), f"gristmill-sql-{os.getpid()}")  # noqa: PTH118
         self._do("set enable_progress_bar = false")  # it would be written into the answer on stdout
         self._do(f"set temp_directory = {literal(spill)}")
         if not self.unlocked:
-            self._do(f"set allowed_directories = [{literal(str(self.store.root))}, {literal(spill)}]")
+            self._do(f"set allowed_directories = [{literal(self.store.url)}, {literal(spill)}]")
             self._do("set enable_external_access = false")
             self._do("set lock_configuration = true")
         self.files = Files(self.con, self.store)
@@ -107,7 +111,7 @@ class Catalog:
         records = self.store.records("recipes")
         missing = sorted(set(self.recipes or ()) - set(records))
         if missing:
-            raise CatalogError(f"{self.store.root}: no recipe '{missing[0]}' has run here{_listed('recipes', records)}")
+            raise CatalogError(f"{self.store.url}: no recipe '{missing[0]}' has run here{_listed('recipes', records)}")
         chosen = {name: record for name, record in records.items() if self.recipes is None or name in self.recipes}
         self.views = {name: RecipeViews(self.files, name, steps_of(name, r), r["units"]) for name, r in chosen.items()}
 

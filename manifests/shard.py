@@ -12,6 +12,8 @@ from typing import BinaryIO, Self, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.place import at
+
 ROW_GROUP = 8192
 """Rows of a Parquet row group: about 40 MB of web text, small enough to stream, large enough to compress."""
 
@@ -59,18 +61,20 @@ class HashingFile(io.RawIOBase):
 class PartDraft:
     """The files of one part while they are written; `commit` makes all of them appear, leaving makes none.
 
-    Drafts lie beside the parts (same file system, so that rename is atomic) under a name with the writer's process id.
+    Drafts lie where the place wants them (on a disk beside the parts, for an object store in a local spool) under a name with
+    the writer's process id.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
+    def __init__(self, folder: Path | str, key: str) -> None:
+        self.place, self.folder = at(str(folder))
+        self.drafts, self.key = self.place.drafts(self.folder), key
         self._files: dict[str, tuple[Path, HashingFile]] = {}
 
     def open(self, suffix: str) -> BinaryIO:
         """A file for writing that will be named `<key><suffix>`."""
         if suffix in self._files:
             raise ValueError(f"{self.key}{suffix} is already open in this part")
-        drafts = self.folder / "drafts"
+        drafts = self.drafts
         drafts.mkdir(parents=True, exist_ok=True)
         path = drafts / f"{self.key}{suffix}.{os.getpid()}"
         file = HashingFile(path)
@@ -78,12 +82,10 @@ class PartDraft:
         return cast("BinaryIO", file)
 
     def commit(self) -> dict[str, tuple[int, str]]:
-        """Seal and rename every file; suffix to (bytes, sha256)."""
-        parts = self.folder / "parts"
-        parts.mkdir(parents=True, exist_ok=True)
+        """Seal and publish every file; suffix to (bytes, sha256)."""
         sealed = {suffix: file.seal() for suffix, (_, file) in self._files.items()}
         for suffix, (path, _) in self._files.items():
-            path.replace(parts / f"{self.key}{suffix}")
+            self.place.publish(path, f"{self.folder}/parts/{self.key}{suffix}")
         self._files.clear()
         return dict(sorted(sealed.items()))
 
@@ -137,19 +139,9 @@ class TableWriter:
         self._writer.close()
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a small file whole: draft, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
-def file_digest(path: Path) -> tuple[int, str]:
-    """Size and sha256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+def file_digest(path: Path | str) -> tuple[int, str]:
+    """Size and sha256 of a file or of what a URL names, read in pieces."""
+    place, key = at(str(path))
+    with place.open(key) as file:
+        digest = hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
         return file.tell(), digest

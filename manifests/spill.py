@@ -20,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.place import open_url, read_range, written
+
 MAGIC = b"GRSPILL2"
 _BASE = b"row_base"
 _LZ4, _PLAIN = pa.ipc.IpcWriteOptions(compression="lz4"), pa.ipc.IpcWriteOptions()
@@ -83,9 +85,9 @@ def _stream(table: pa.Table, options: pa.ipc.IpcWriteOptions) -> pa.Buffer:
     return sink.getvalue()
 
 
-def read_index(path: Path) -> np.ndarray:
+def read_index(path: Path | str) -> np.ndarray:
     """The triples (partition, offset, bytes) of a spill, shape (n, 3)."""
-    with path.open("rb") as file:
+    with open_url(str(path)) as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(size - 16, 0))
         tail = file.read(16)
@@ -97,20 +99,18 @@ def read_index(path: Path) -> np.ndarray:
 
 
 @lru_cache(maxsize=4096)
-def _known_index(path: Path, _written: int) -> np.ndarray:
+def _known_index(path: str, _written: int) -> np.ndarray:
     """Indexes of spills in this process: a worker settles many partitions of the same spills."""
     return read_index(path)
 
 
-def read_partition(paths: Iterable[Path], partition: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def read_partition(paths: Iterable[Path | str], partition: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The slices of one partition in the order of the paths, each sorted by key; a large slice comes in several batches."""
     for path in paths:
-        index = _known_index(path, path.stat().st_mtime_ns)
+        index = _known_index(str(path), written(str(path)))
         for _, offset, length in index[index[:, 0] == partition]:
-            with pa.memory_map(str(path)) as file:
-                file.seek(int(offset))
-                for batch in pa.ipc.open_stream(file.read_buffer(int(length))):
-                    yield _unpacked(batch, schema)
+            for batch in pa.ipc.open_stream(read_range(str(path), int(offset), int(length))):
+                yield _unpacked(batch, schema)
 
 
 def merged(batches: Iterable[pa.RecordBatch], schema: pa.Schema, rows: int, alone: bool = True) -> Iterator[pa.Table]:

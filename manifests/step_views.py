@@ -15,8 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import pyarrow.parquet as pq
-
+from manifests.place import read_parquet
 from manifests.store import Store
 
 PARENT_AT = "parent_at"
@@ -114,16 +113,16 @@ class Files:
     def members(self, address: str) -> list[dict[str, Any]]:
         """What was asked of an object, member by member."""
         if address not in self._questions:
-            path = self.store.object(address).path / "question.json"
-            self._questions[address] = self.store.object(address).question() if path.exists() else {}
+            target = self.store.object(address)
+            self._questions[address] = target.question() if target.asked() else {}
         members: list[dict[str, Any]] = self._questions[address].get("members", [])
         return members
 
     def keys(self, address: str, units: str) -> list[str]:
         """Unit keys of an answer, in order."""
         if (address, units) not in self._keys:
-            path = self.store.object(address).path / "manifests" / f"{units}.parquet"
-            self._keys[address, units] = pq.read_table(path, columns=["unit"])["unit"].to_pylist()
+            path = self.store.object(address).table(units)
+            self._keys[address, units] = read_parquet(path, ["unit"])["unit"].to_pylist()
         return self._keys[address, units]
 
     def scan(self, address: str, keys: Sequence[str]) -> str:
@@ -131,7 +130,7 @@ class Files:
         name = self._variables.get((address, tuple(keys)))
         if name is None:
             name = f"gristmill_files_{len(self._variables)}"
-            folder = f"{self.store.root}/objects/{address}/parts/"
+            folder = f"{self.store.url}/objects/{address}/parts/"
             self.con.execute(f"set variable {name} = ?", [[f"{folder}{key}.parquet" for key in keys]]).fetchall()
             self._variables[address, tuple(keys)] = name
         return f"read_parquet(getvariable('{name}'))"
@@ -356,9 +355,9 @@ class RecipeViews:
 
     def files_of_export(self, step: Step) -> str:
         """One row per shard of an export: its files, its rows, and what `encode` told about it."""
-        root = self.files.store.object(step.object).path
-        manifest = f"read_parquet({literal(str(root / 'manifests' / f'{step.units}.parquet'))})"
-        paths = f"""list_transform(json_keys(files), lambda k: {{'file': {literal(f"{root}/parts/")} || unit || k,
+        target = self.files.store.object(step.object)
+        manifest = f"read_parquet({literal(target.table(step.units))})"
+        paths = f"""list_transform(json_keys(files), lambda k: {{'file': {literal(f"{target.url}/parts/")} || unit || k,
             'bytes': (files -> ('$."' || k || '"') ->> 0)::bigint, 'sha256': files -> ('$."' || k || '"') ->> 1}})"""
         tokens = "(counts ->> '$.summary.tokens')::bigint as tokens, counts -> '$.summary' as summary"
         return f"select unit, name, rows, {tokens}, bytes, {paths} as files, seconds from {manifest}"

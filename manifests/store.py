@@ -15,93 +15,117 @@ runs/<id>/                           recipe, events, result
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
-import shutil
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import orjson
 import pyarrow.parquet as pq
 
 from manifests.manifest import FORMAT, Manifest, Receipt, parse_journal, parts_table, receipts_of
-from manifests.shard import replace_file
+from manifests.place import Place, StoreError, place_of
+
+__all__ = ["Journal", "Object", "Store", "StoreError"]
 
 
-class StoreError(Exception):
-    """The store cannot do what was asked; the message names the place, the fault and the way out."""
+def _pretty(content: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
     """The folder of one object."""
 
-    path: Path
+    place: Place
+    folder: str
 
     @property
     def address(self) -> str:
         """`<label>-<question>`."""
-        return self.path.name
+        return self.folder.rsplit("/", 1)[-1]
 
-    def part(self, unit: str, suffix: str = ".parquet") -> Path:
+    @property
+    def url(self) -> str:
+        """Where it is: a path, or the URL of an object store."""
+        return self.place.url(self.folder)
+
+    @property
+    def path(self) -> Path:
+        """The folder of an object of a store on a local disk."""
+        assert self.place.local, f"{self.url} is no folder"
+        return Path(self.url)
+
+    def part(self, unit: str, suffix: str = ".parquet") -> str:
         """Where a part's file lies."""
-        return self.path / "parts" / f"{unit}{suffix}"
+        return self.place.url(f"{self.folder}/parts/{unit}{suffix}")
+
+    def table(self, units: str) -> str:
+        """Where the receipts of an answer lie."""
+        return self.place.url(f"{self.folder}/manifests/{units}.parquet")
+
+    def asked(self) -> bool:
+        """Whether it is there: what is asked is written down before anything else."""
+        return self.place.exists(f"{self.folder}/question.json")
 
     def question(self) -> dict[str, Any]:
         """What was asked."""
-        record: dict[str, Any] = orjson.loads((self.path / "question.json").read_bytes())
+        record: dict[str, Any] = orjson.loads(self.place.read(f"{self.folder}/question.json"))
         return record
 
     def ask(self, question: Mapping[str, Any]) -> None:
         """Write down what is asked, once."""
-        path = self.path / "question.json"
-        if not path.exists():
-            replace_file(path, orjson.dumps(question, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+        if not self.asked():
+            self.place.put(f"{self.folder}/question.json", _pretty(question))
 
     def receipts(self) -> dict[str, Receipt]:
-        """Receipts of all parts in the journal whose files are in place."""
-        path = self.path / "journal.jsonl"
-        if not path.exists():
-            return {}
+        """Receipts of all parts in the journal; on a disk, where a folder is cheap to list, of those whose files are in place."""
         try:
-            found, _ = parse_journal(path.read_bytes())
+            found, _ = parse_journal(self.place.read_log(f"{self.folder}/journal"))
         except ValueError as error:
-            raise StoreError(f"{path}: {error}") from error
-        present = set(os.listdir(self.path / "parts")) if (self.path / "parts").exists() else set()
+            raise StoreError(f"{self.url}/journal: {error}") from error
+        if not found or not self.place.local:
+            return found
+        present = set(self.place.names(f"{self.folder}/parts"))
         return {unit: r for unit, r in found.items() if all(f"{unit}{suffix}" in present for suffix in r.files)}
 
     def manifest(self, units: str) -> Manifest | None:
         """The answer for this list of units, or None while there is none."""
-        table = self.path / "manifests" / f"{units}.parquet"
         if not self.answered(units):
             return None
-        return Manifest(self.address, units, receipts_of(pq.read_table(table)))
+        table = pq.read_table(io.BytesIO(self.place.read(f"{self.folder}/manifests/{units}.parquet")))
+        return Manifest(self.address, units, receipts_of(table))
 
     def answered(self, units: str) -> bool:
         """Whether the answer for this list of units is complete."""
-        return (self.path / "manifests" / f"{units}.json").exists()
+        return self.place.exists(f"{self.folder}/manifests/{units}.json")
+
+    def answers(self) -> list[str]:
+        """Lists of units for which there is an answer."""
+        return [n.removesuffix(".json") for n in self.place.names(f"{self.folder}/manifests") if n.endswith(".json")]
 
     def head(self, units: str) -> dict[str, Any]:
         """Totals of an answer: rows, bytes, digest, counts."""
-        record: dict[str, Any] = orjson.loads((self.path / "manifests" / f"{units}.json").read_bytes())
+        record: dict[str, Any] = orjson.loads(self.place.read(f"{self.folder}/manifests/{units}.json"))
         return record
 
     def answer(self, units: str, parts: Sequence[Receipt], totals: Mapping[str, Any]) -> Manifest:
-        """Write the manifest: the table of parts first, its head last."""
+        """Write the manifest: the table of parts first, its head last. StoreError where another answer stands."""
         manifest = Manifest(self.address, units, tuple(parts))
-        folder = self.path / "manifests"
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{units}.{os.getpid()}"
-        pq.write_table(parts_table(manifest.parts), draft, compression="zstd")
-        replace_file(folder / f"{units}.parquet", draft.read_bytes())
-        draft.unlink()
+        table = io.BytesIO()
+        pq.write_table(parts_table(manifest.parts), table, compression="zstd")
+        self.place.put(f"{self.folder}/manifests/{units}.parquet", table.getvalue())
         head = {
             "rows": manifest.rows, "bytes": sum(p.size for p in parts), "parts": len(parts), "digest": manifest.digest, **totals
         }  # fmt: skip
-        replace_file(folder / f"{units}.json", orjson.dumps(head, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+        if not self.place.create(f"{self.folder}/manifests/{units}.json", _pretty(head)):
+            stands = self.head(units)["digest"]
+            if stands != manifest.digest:
+                raise StoreError(
+                    f"{self.url}: two runs gave different answers ({stands[:12]}, {manifest.digest[:12]}); a stage is not "
+                    "deterministic: run `gristmill verify`, delete this object and run again"
+                )
         return manifest
 
 
@@ -110,89 +134,88 @@ class Journal:
 
     def __init__(self, target: Object) -> None:
         self.target = target
-        target.path.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(target.path / "lock")
-        path = target.path / "journal.jsonl"
-        if path.exists():
-            _, whole = parse_journal(path.read_bytes())
-            os.truncate(path, whole)
-        self._file = path.open("ab")
+        self._lock = target.place.lock(f"{target.folder}/lock")
+        try:
+            self._log = target.place.log(f"{target.folder}/journal")
+            target.place.sweep(target.folder)
+        except BaseException:
+            self._lock.close()
+            raise
 
     def append(self, receipt: Receipt) -> None:
-        """Durable when this returns."""
-        self._file.write(receipt.to_json() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """On a disk durable when this returns; in an object store at the next flush."""
+        self._log.append(receipt.to_json() + b"\n")
+
+    def flush(self) -> None:
+        """All receipts so far are durable when this returns."""
+        self._log.flush()
 
     def close(self) -> None:
         """Release the object."""
-        self._file.close()
-        self._lock.close()
-
-
-def _locked(path: Path) -> IO[str]:
-    """An exclusive lock that the kernel drops with its holder, however it dies. Local disks and NFSv4; not object stores."""
-    file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
-        raise StoreError(
-            f"{path.parent}: another run (process {holder}) is writing here; wait for it, or stop it and run again"
-        ) from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+        try:
+            self._log.close()
+        finally:
+            self._lock.close()
 
 
 class Store:
-    """A store on a local disk. Guarantees used: rename within a folder is atomic, fsync is durable, flock is exclusive."""
+    """A store in a folder or in an object store; manifests/place.py says what is used of either."""
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+        self.place = place_of(str(root))
+
+    @property
+    def url(self) -> str:
+        """Where it is: a path, or the URL of an object store."""
+        return self.place.root
+
+    @property
+    def root(self) -> Path:
+        """The folder of a store on a local disk."""
+        if not self.place.local:
+            raise StoreError(f"{self.url}: this needs a store on a local disk")
+        return Path(self.place.root)
 
     @staticmethod
     def open(root: Path | str) -> Store:
         """Open or create; refuses a store of a newer layout and a folder that is something else."""
         store = Store(root)
-        path = store.root / "format.json"
-        if path.exists():
-            version = orjson.loads(path.read_bytes()).get("version")
-            if version != FORMAT:
-                raise StoreError(
-                    f"{path}: the store has layout {version}, this gristmill reads {FORMAT}; "
-                    "use the gristmill that wrote it, or another --store"
-                )
-            return store
-        if store.root.exists() and any(store.root.iterdir()):
-            raise StoreError(f"{store.root}: not empty and not a gristmill store; name an empty or a new folder with --store")
         try:
-            replace_file(path, orjson.dumps({"version": FORMAT}))
-        except OSError as error:
-            raise StoreError(f"{store.root}: cannot create a store here ({error.strerror}); name another with --store") from error
+            version = orjson.loads(store.place.read("format.json")).get("version")
+        except FileNotFoundError:
+            return store._create()
+        if version != FORMAT:
+            raise StoreError(
+                f"{store.place.url('format.json')}: the store has layout {version}, this gristmill reads {FORMAT}; "
+                "use the gristmill that wrote it, or another --store"
+            )
         return store
+
+    def _create(self) -> Store:
+        if self.place.local and self.root.exists() and any(self.root.iterdir()):
+            raise StoreError(f"{self.url}: not empty and not a gristmill store; name an empty or a new folder with --store")
+        try:
+            self.place.put("format.json", orjson.dumps({"version": FORMAT}))
+        except OSError as error:
+            raise StoreError(
+                f"{self.url}: cannot create a store here ({error.strerror or error}); name another with --store"
+            ) from error
+        return self
 
     def existing(self) -> Store:
         """This store, or an error when there is none."""
-        if not (self.root / "format.json").exists():
-            raise StoreError(f"{self.root}: there is no store here; run a recipe first, or name one with --store")
-        return Store.open(self.root)
+        if not self.place.exists("format.json"):
+            raise StoreError(f"{self.url}: there is no store here; run a recipe first, or name one with --store")
+        return Store.open(self.url)
 
     def object(self, address: str) -> Object:
         """The object of this address, there or not."""
-        return Object(self.root / "objects" / address)
+        return Object(self.place, f"objects/{address}")
 
     def objects(self) -> Iterator[Object]:
-        """Every object, by name."""
-        folder = self.root / "objects"
-        if folder.exists():
-            for name in sorted(os.listdir(folder)):
-                yield Object(folder / name)
+        """Every object, by name: one listing."""
+        for name in self.place.names("objects"):
+            yield self.object(name)
 
     def addresses(self) -> dict[str, str]:
         """Question to address, for all objects: one listing."""
@@ -200,26 +223,37 @@ class Store:
 
     def spill(self, address: str) -> Object:
         """Where the emits of a Reduce lie."""
-        return Object(self.root / "spills" / address)
+        return Object(self.place, f"spills/{address}")
 
     def drop_spill(self, address: str) -> None:
         """Remove the emits of a Reduce whose settle has committed."""
-        shutil.rmtree(self.root / "spills" / address, ignore_errors=True)
+        self.place.remove(f"spills/{address}")
 
     def record(self, kind: str, name: str, content: Mapping[str, Any]) -> None:
         """Write a recipe or reference record whole."""
-        path = self.root / kind / f"{name}.json"
-        replace_file(path, orjson.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2))
+        self.place.put(f"{kind}/{name}.json", _pretty(content))
 
     def records(self, kind: str) -> dict[str, dict[str, Any]]:
         """All records of a kind ("recipes" or "refs") by name."""
-        folder = self.root / kind
-        if not folder.exists():
-            return {}
-        return {p.stem: orjson.loads(p.read_bytes()) for p in sorted(folder.glob("*.json"))}
+        names = [n for n in self.place.names(kind) if n.endswith(".json")]
+        return {n.removesuffix(".json"): orjson.loads(self.place.read(f"{kind}/{n}")) for n in names}
 
-    def run_folder(self, run: str) -> Path:
-        """Folder of one run."""
-        path = self.root / "runs" / run
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+    def runs(self) -> list[str]:
+        """Ids of all runs, oldest first."""
+        return self.place.names("runs")
+
+    def result(self, run: str) -> dict[str, Any] | None:
+        """How a run ended; None while it is at work, and when it was killed."""
+        try:
+            found: dict[str, Any] = orjson.loads(self.place.read(f"runs/{run}/result.json"))
+        except FileNotFoundError:
+            return None
+        return found
+
+    def run_record(self, run: str) -> dict[str, Any] | None:
+        """Where the steps of a run are; None where no such run has begun here."""
+        try:
+            found: dict[str, Any] = orjson.loads(self.place.read(f"runs/{run}/record.json"))
+        except FileNotFoundError:
+            return None
+        return found

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from manifests.place import read_parquet
 from manifests.step_views import RecipeViews, Step, literal, quoted
 from manifests.store import Store
 
@@ -117,21 +116,16 @@ class StoreViews:
 
     def _runs(self) -> Iterator[dict[str, Any]]:
         """Runs by id; one without a result is at work or was killed, its fields are null."""
-        folder = self.store.root / "runs"
-        for path in sorted(folder.iterdir()) if folder.exists() else []:
-            if not path.is_dir():
-                continue
-            result = path / "result.json"
-            facts = orjson.loads(result.read_bytes()) if result.exists() else {}
-            yield {"id": path.name, **_kept(facts, RUNS)}
+        for run in self.store.runs():
+            yield {"id": run, **_kept(self.store.result(run) or {}, RUNS)}
 
     def answers(self) -> pa.Table:
         """Complete manifests, one row per recipe and object; `step` is the last one that the object holds."""
         found: dict[tuple[str, str], dict[str, Any]] = {}
         for views, _, step in self._each():
             if views.files.head(step.object, step.units) is not None:
-                path = self.store.object(step.object).path / "manifests" / f"{step.units}.parquet"
-                fresh: dict[str, Any] = {"path": str(path), "recipe": step.recipe, "object": step.object, "steps": []}
+                path = self.store.object(step.object).table(step.units)
+                fresh: dict[str, Any] = {"path": path, "recipe": step.recipe, "object": step.object, "steps": []}
                 row = found.setdefault((step.recipe, step.object), fresh)
                 row["steps"].append(step.name)
                 row["step"] = step.name
@@ -175,14 +169,14 @@ class StoreViews:
         target = self.store.object(step.object)
         if (head := views.files.head(step.object, step.units)) is not None:
             if any(m.get("quarantined") for m in head.get("members", [])):
-                table = pq.read_table(target.path / "manifests" / f"{step.units}.parquet", columns=["unit", "files"])
+                table = read_parquet(target.table(step.units), ["unit", "files"])
                 for unit, files in zip(table["unit"].to_pylist(), table["files"].to_pylist(), strict=True):
                     if QUARANTINE in files:
-                        yield str(target.part(unit, QUARANTINE))
-        elif target.path.exists():
+                        yield target.part(unit, QUARANTINE)
+        else:
             for unit, receipt in target.receipts().items():
                 if QUARANTINE in receipt.files:
-                    yield str(target.part(unit, QUARANTINE))
+                    yield target.part(unit, QUARANTINE)
 
     def quarantine(self, *, files: bool) -> str:
         """Rows and records that broke a stage, each with the place of its bytes."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from manifests.place import read_parquet
 from pipelines.fill import Known
 from pipelines.gather import PARENT_AT
 from pipelines.guard import Guard, StageError, positions
@@ -51,7 +51,7 @@ def open_call(call: Call) -> Opened:
     """Import, validate, open. A model is opened here, so that a worker pays for it once."""
     stage = resolve(call.stage, f"step '{call.step}'")
     params = stage.params.model_validate(dict(call.params))
-    extras: dict[str, Any] = {name: pq.ParquetDataset(list(files)).read(use_threads=False) for name, files in call.given.items()}
+    extras: dict[str, Any] = {name: pa.concat_tables([read_parquet(f) for f in files]) for name, files in call.given.items()}
     if stage.model is not None:
         extras["model"] = stage.model(params)
     providers = {}

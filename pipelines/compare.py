@@ -92,9 +92,8 @@ def views_of(catalog: Catalog, record: Mapping[str, Any]) -> RecipeViews:
 def record_of(store: Store, name: str) -> tuple[dict[str, Any], str, str | None]:
     """The record of a run, recipe or published name; what to call it; the step it means."""
     recipes, refs = store.records("recipes"), store.records("refs")
-    path = store.root / "runs" / name / "record.json"
-    if path.exists():
-        return orjson.loads(path.read_bytes()), f"run {name}", None
+    if (record := store.run_record(name)) is not None:
+        return record, f"run {name}", None
     if name in refs:
         ref = refs[name]
         for record in [recipes.get(ref["recipe"], {}), *run_records(store).values()]:
@@ -104,13 +103,13 @@ def record_of(store: Store, name: str) -> tuple[dict[str, Any], str, str | None]
     if name in recipes:
         return recipes[name], f"recipe {name}", None
     known = [*run_records(store), *recipes, *refs]
-    raise CatalogError(f"'{name}' is no run, recipe or published name of {store.root}{hint(name, known)}")
+    raise CatalogError(f"'{name}' is no run, recipe or published name of {store.url}{hint(name, known)}")
 
 
 def run_records(store: Store) -> dict[str, dict[str, Any]]:
     """Records of all runs, the latest first."""
-    paths = sorted((store.root / "runs").glob("*/record.json"), reverse=True)
-    return {path.parent.name: orjson.loads(path.read_bytes()) for path in paths}
+    records = ((run, store.run_record(run)) for run in reversed(store.runs()))
+    return {run: record for run, record in records if record is not None}
 
 
 def last_run(store: Store) -> str:

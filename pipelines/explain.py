@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 from pipelines.exchange import exchanges
@@ -13,7 +12,7 @@ from pipelines.targets import Target
 
 def describe(plan: Plan) -> list[str]:
     """A line for each object that is reused or made, with the reason, then the totals."""
-    lines = [f"{plan.layout.recipe.name} -> {plan.layout.store.root}"]
+    lines = [f"{plan.layout.recipe.name} -> {plan.layout.store.url}"]
     previous = plan.layout.store.records("recipes").get(plan.layout.recipe.name, {}).get("steps", {})
     lines += ["  " + _line(plan, target, previous) for target in plan.layout.targets]
     if not plan.actions:
@@ -22,7 +21,9 @@ def describe(plan: Plan) -> list[str]:
         lines += ["  " + one.line() for one in exchanges(plan)]
         passes = sum(1 for a in plan.actions if a.do == "pass")
         lines.append(f"{plan.tasks} tasks in {len(plan.actions)} actions ({passes} passes over rows)")
-        lines.append(f"reads {input_bytes(plan) / 1e6:,.1f} MB of input; {free_bytes(plan) / 1e9:,.1f} GB are free for the store")
+        free = free_bytes(plan)
+        room = f"; {free / 1e9:,.1f} GB are free for the store" if free is not None else ""
+        lines.append(f"reads {input_bytes(plan) / 1e6:,.1f} MB of input{room}")
     return lines
 
 
@@ -36,9 +37,9 @@ def _reads_source(work: Work) -> bool:
     return isinstance(work, Program) and work.mode == "source"
 
 
-def free_bytes(plan: Plan) -> int:
-    """Free space on the store's disk."""
-    return shutil.disk_usage(plan.layout.store.root).free
+def free_bytes(plan: Plan) -> int | None:
+    """Free space on the store's disk; None where the store is in an object store."""
+    return plan.layout.store.place.free()
 
 
 def _line(plan: Plan, target: Target, previous: dict[str, Any]) -> str:
@@ -58,7 +59,7 @@ def _line(plan: Plan, target: Target, previous: dict[str, Any]) -> str:
 def reason(plan: Plan, target: Target, previous: dict[str, Any]) -> str:
     """Why an object has to be made: new, or which fact of which step changed since the last run of this recipe."""
     ids = plan.layout.ids
-    if plan.layout.object(target).path.exists():
+    if plan.layout.object(target).asked():
         return "began before, or has new units"
     for step in target.steps:
         before = previous.get(step)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from manifests.place import exists
 from pipelines.gather import DROP_STEP, part, read
 from pipelines.program import FrameUnit
 
@@ -22,7 +23,7 @@ class Known:
     def open(root: str, place: tuple[str, int], unit: FrameUnit, writes: Mapping[str, pa.DataType]) -> Known | None:
         """None where the earlier object has no such shard."""
         address, member = place
-        if not part(root, address, unit.key).exists():
+        if not exists(part(root, address, unit.key)):
             return None
         names = [n for n in writes if n != "drop_reason"]
         table = read(root, address, unit.key, [*names, "id", DROP_STEP, "drop_reason"])

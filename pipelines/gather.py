@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from manifests.place import read_parquet
 from pipelines.program import FrameUnit, FrameView, Standing
 
 PARENT_AT = "parent_at"
@@ -20,16 +19,16 @@ ENTERED = -1
 """drop_step of a row that did not stand when the object's first member ran."""
 
 
-def part(root: str, address: str, key: str, suffix: str = ".parquet") -> Path:
-    """Path of a part in the store at `root`."""
-    return Path(root) / "objects" / address / "parts" / f"{key}{suffix}"
+def part(root: str, address: str, key: str, suffix: str = ".parquet") -> str:
+    """Path or URL of a part in the store at `root`."""
+    return f"{root}/objects/{address}/parts/{key}{suffix}"
 
 
 def read(root: str, address: str, key: str, columns: Sequence[str]) -> pa.Table:
     """Columns of one part."""
     path = part(root, address, key)
     try:
-        return pq.read_table(path, columns=list(columns), use_threads=False, memory_map=True)
+        return read_parquet(path, columns)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: the part is gone; run `gristmill verify`, then the recipe again") from error
 

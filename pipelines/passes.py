@@ -113,7 +113,7 @@ class PassBuilder:
         replayed = mode == "base" and pieces[0].target.tail not in written
         loads = self._loads(pieces, others, tails)
         body = Program(
-            id="", root=str(self.layout.store.root), folder=str(self.layout.recipe.folder), frame=self.frame,
+            id="", root=self.layout.store.url, folder=str(self.layout.recipe.folder), frame=self.frame,
             view=self._view(loads, mode), mode="source" if mode == "base" else mode,
             pieces=tuple(self._piece(p, tails, p.target.tail in written, mode) for p in pieces),
             emits=tuple(self._emit(o, tails) for o in others if o.target.shape != "export"),

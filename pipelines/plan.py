@@ -169,7 +169,7 @@ class _Planner:
             folder, prefix = self.layout.store.spill(spill_of(target)), f"{item.index}-"
         else:
             folder, prefix = self.layout.object(target), f"{item.index}-" if len(self._read_frames(target)) > 1 else ""
-        return prefix, folder.receipts() if folder.path.exists() else {}
+        return prefix, folder.receipts()
 
     def _settle(self, target: Target) -> None:
         layout, node = self.layout, self.layout.graph[target.tail]
@@ -182,12 +182,12 @@ class _Planner:
         parts = tuple(f"{i}-{u.key}" for i, f in enumerate(frames) for u in layout.frames[f])
         address = f"{target.address}-verdicts" if verdict else target.address
         work = Settle(
-            call_of(layout, node), str(layout.store.root), str(layout.recipe.folder), address, spill_of(target), parts,
+            call_of(layout, node), layout.store.url, str(layout.recipe.folder), address, spill_of(target), parts,
             node.stage.emits_of(node.params), verdict,
         )  # fmt: skip
         ident = fingerprint([target.address, "settle", layout.units[frames[0]]])
         folder = layout.store.spill(address) if verdict else layout.store.object(address)
-        have = folder.receipts() if folder.path.exists() else {}
+        have = folder.receipts()
         tasks = tuple(Task(ident, FrameUnit(k, f"part {i} of {count}"), i) for i, k in enumerate(keys) if k not in have)
         name = f"settle:{target.tail}"
         self.actions.append(
@@ -212,12 +212,10 @@ class _Planner:
         layout = self.layout
         onto = home(node, layout.graph)
         writes = {n: t for n, t in node.writes.items() if n != "row"}
-        work = Home(
-            call_of(layout, node, writes), str(layout.store.root), target.address, settled, keys, (layout.standing(onto.name),)
-        )
+        work = Home(call_of(layout, node, writes), layout.store.url, target.address, settled, keys, (layout.standing(onto.name),))
         units = layout.frames[onto.frame]
         ident = fingerprint([target.address, "home", layout.units[onto.frame]])
-        have = layout.object(target).receipts() if layout.object(target).path.exists() else {}
+        have = layout.object(target).receipts()
         tasks = tuple(Task(ident, u, i) for i, u in enumerate(units) if u.key not in have)
         name = f"home:{target.tail}"
         self.actions.append(
@@ -241,7 +239,7 @@ class _Planner:
         assert isinstance(node.stage, Export)
         units = layout.units[target.frame]
         keys = tuple(u.key for u in layout.frames[target.frame])
-        work = Finish(call_of(layout, node), str(layout.store.root), str(layout.recipe.folder), target.address, units, keys)
+        work = Finish(call_of(layout, node), layout.store.url, str(layout.recipe.folder), target.address, units, keys)
         ident = fingerprint([target.address, "finish", units])
         task = Task(ident, FrameUnit(f"dataset-{units}", "dataset"), 0)
         self.actions.append(
@@ -285,4 +283,4 @@ def call_of(layout: Layout, node: Node, writes: Mapping[str, object] | None = No
 def _files(layout: Layout, step: str) -> Iterator[str]:
     target, _ = layout.holder[step]
     for unit in layout.frames[layout.graph[step].frame]:
-        yield str(layout.object(target).part(unit.key))
+        yield layout.object(target).part(unit.key)

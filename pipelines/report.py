@@ -17,7 +17,7 @@ def finish(plan: Plan, result: Result, command: str) -> None:
         print(funnel.table(lines))  # noqa: T201
     for name in plan.layout.recipe.publish if result.code == 0 else ():
         target, _ = plan.layout.holder[plan.layout.recipe.publish[name]]
-        print(f"published {name}: {plan.layout.object(target).path / 'parts'}")  # noqa: T201
+        print(f"published {name}: {plan.layout.object(target).url}/parts")  # noqa: T201
     for message in complaints(plan, result, command):
         print(f"gristmill: {message}", file=sys.stderr)  # noqa: T201
     if result.code == 0:

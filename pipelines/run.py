@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import orjson
 
 from manifests.manifest import Receipt
 from manifests.store import Journal, Object
@@ -103,7 +98,6 @@ class Run:
         if name not in self._journals:
             self._journals[name] = Journal(target)
             stack.callback(self._journals[name].close)
-            _sweep(target)
 
     def _work(self) -> None:
         work: dict[str, Work] = {ident: w for action in self.plan.actions for ident, w in action.work.items()}
@@ -161,6 +155,8 @@ class Run:
         """All tasks are done: write the manifests, unless a target is over the error limit."""
         if action.name in self._done or action.name in self._hurt:
             return
+        for address in {*(t.address for t in action.targets), *action.exports, *(f"spill:{a}" for a in action.spills)}:
+            self._journals[address].flush()  # whoever needs this action reads what it has committed
         for target in action.targets:
             excess = self._answer(target)
             if excess:
@@ -200,9 +196,9 @@ class Run:
         return None
 
     def _check_disk(self) -> None:
-        free = shutil.disk_usage(self.layout.store.root).free
-        if free < RESERVE:
-            raise OSError(28, f"{self.layout.store.root}: {free >> 20} MiB are free, the run keeps {RESERVE >> 20} MiB; "
+        free = self.layout.store.place.free()
+        if free is not None and free < RESERVE:
+            raise OSError(28, f"{self.layout.store.url}: {free >> 20} MiB are free, the run keeps {RESERVE >> 20} MiB; "
                           "free some space or name another --store, then run again to go on")  # fmt: skip
 
     def _close(self, started: float) -> None:
@@ -249,30 +245,3 @@ def member_totals(parts: list[Receipt], members: int) -> list[dict[str, Any]]:
                 else:
                     total[key] = total.get(key, 0) + value
     return totals
-
-
-def _sweep(target: Object) -> None:
-    """Remove drafts that a killed run left; the lock is ours, so nobody writes them."""
-    shutil.rmtree(target.path / "drafts", ignore_errors=True)
-
-
-class Events:
-    """The event log of a run: one JSON object a line, durable when the run looks at it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "events.jsonl"
-        self._file = self.path.open("ab")
-
-    def write(self, event: dict[str, Any]) -> None:
-        """Append with the time."""
-        self._file.write(orjson.dumps({"time": round(time.time(), 3), **event}) + b"\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the log."""
-        self._file.close()
-
-
-def new_run_id(recipe: str) -> str:
-    """Sorted by time, unique on this machine."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}-{os.getpid()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,15 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from manifests.fingerprint import fingerprint
 from manifests.store import Store
+from pipelines.events import RunLog
 from pipelines.executors.contract import Stopped
 from pipelines.graph import build
 from pipelines.plan import Plan, make_plan
 from pipelines.recipe import Recipe, RecipeError, hint, load
 from pipelines.record import recipe_record
-from pipelines.run import Events, Result, Run, new_run_id
+from pipelines.run import Result, Run
 from pipelines.targets import lay_out
 from pipelines.witnesses import remembering
 
@@ -32,7 +33,7 @@ class Wish:
     """What the user asked for on the command line."""
 
     recipe: str
-    store: Path
+    store: str
     settings: Mapping[str, str] = field(default_factory=dict)
     select: Sequence[str] = ()
     workers: int | None = None
@@ -78,11 +79,18 @@ def planned(wish: Wish) -> Plan:
     store = Store.open(wish.store)
     gc.disable()  # a plan of 100,000 units is a million small objects and no garbage: looking for it is a third of the time
     try:
-        with remembering(store.root / "cache" / "witnesses.json"):
+        with remembering(_memory(store)):
             layout = lay_out(recipe, graph, store, select=wish.select, limit_units=wish.limit_units, sample=wish.sample)
         return make_plan(layout)
     finally:
         gc.enable()
+
+
+def _memory(store: Store) -> Path:
+    """Where witnesses of input files are remembered: in the store, or for an object store in this machine's cache."""
+    if store.place.local:
+        return store.root / "cache" / "witnesses.json"
+    return Path(os.environ["NUMBA_CACHE_DIR"]).parent / "witnesses" / f"{fingerprint(store.url)}.json"
 
 
 def carry_out(plan: Plan, hear: Any) -> Result:
@@ -90,26 +98,28 @@ def carry_out(plan: Plan, hear: Any) -> Result:
     if not plan.actions:
         run = Run(plan, _Nobody(), lambda _: None, plan.layout.recipe.run.max_error_rate)
         return run.go()
-    folder = plan.layout.store.run_folder(new_run_id(plan.layout.recipe.name))
-    (folder / "recipe.yaml").write_text(plan.layout.recipe.text, encoding="utf-8")
-    (folder / "record.json").write_bytes(orjson.dumps(recipe_record(plan.layout)))
-    events = Events(folder)
-    executor = _executor(plan.layout.recipe)
+    recipe = plan.layout.recipe
+    with RunLog(plan.layout.store, recipe.name, recipe.text, recipe_record(plan.layout)) as log:
+        executor = _executor(recipe)
 
-    def say(event: dict[str, Any]) -> None:
-        events.write(event)
-        hear(event, executor)
+        def say(event: dict[str, Any]) -> None:
+            log.write(event)
+            hear(event, executor)
 
-    try:
-        with _interrupts(executor, hear):
-            result = Run(plan, executor, say, plan.layout.recipe.run.max_error_rate).go()
-    finally:
-        executor.close()
-        events.close()
-    record = {"recipe": plan.layout.recipe.name, "code": result.code, "seconds": round(result.seconds, 3), "tasks": result.tasks,
-              "errors": result.errors, "over_limit": result.over_limit, "resource_limited": result.limited}  # fmt: skip
-    (folder / "result.json").write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+        try:
+            with _interrupts(executor, hear):
+                result = Run(plan, executor, say, recipe.run.max_error_rate).go()
+        finally:
+            executor.close()
+        log.end(_record(recipe.name, result))
     return result
+
+
+def _record(name: str, result: Result) -> dict[str, Any]:
+    return {
+        "recipe": name, "code": result.code, "seconds": round(result.seconds, 3), "tasks": result.tasks, "errors": result.errors,
+        "over_limit": result.over_limit, "resource_limited": result.limited,
+    }  # fmt: skip
 
 
 class _Nobody:

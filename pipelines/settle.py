@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from manifests.manifest import Receipt
+from manifests.place import fetch
 from manifests.shard import PartDraft, TableWriter
 from manifests.spill import merged, read_partition, stable_order, taken
-from manifests.store import Object
+from manifests.store import Store
 from pipelines.chain import Opened, declared, open_call
 from pipelines.gather import DROP_REASON, DROP_STEP, ENTERED, standing
 from pipelines.guard import StageError
@@ -34,15 +35,15 @@ def run_settle(work: Settle, task: Task) -> Receipt:
     started = time.monotonic()
     opened = open_call(work.call)
     assert isinstance(opened.stage, Reduce)
-    spills = Path(work.root) / "spills" / work.spill / "parts"
-    paths = [spills / f"{key}.spill" for key in work.parts]
+    spills = f"{work.root}/spills/{work.spill}/parts"
+    paths = [f"{spills}/{key}.spill" for key in work.parts]
     schema = pa.schema(list(work.emits.items()))
     came = Shown(read_partition(paths, task.shard, schema), opened, schema)
     results = opened.stage.settle(iter(came), opened.params, **opened.extras)
     writes = {**({"row": pa.int64()} if work.verdict else {}), **work.call.writes}
     outputs = (declared(opened, writes, out) for out in results)
-    folder = Path(work.root) / ("spills" if work.verdict else "objects") / work.address
-    with PartDraft(folder, task.unit.key) as draft, _scratch(folder / "drafts"):
+    folder = f"{work.root}/{'spills' if work.verdict else 'objects'}/{work.address}"
+    with PartDraft(folder, task.unit.key) as draft, _scratch(draft.drafts):
         if not work.verdict:
             rows = _write_dataset(draft, outputs, writes)
         else:
@@ -148,7 +149,7 @@ def run_home(work: Home, task: Task) -> Receipt:
     steps = np.where(mask, 0, ENTERED).astype(np.int16)
     columns |= {DROP_STEP: pa.array(steps, mask=mask & ~fallen), DROP_REASON: reasons}
     table = pa.table(columns)
-    with PartDraft(Path(work.root) / "objects" / work.address, task.unit.key) as draft:
+    with PartDraft(f"{work.root}/objects/{work.address}", task.unit.key) as draft:
         writer = TableWriter(draft.open(".parquet"), table.schema)
         writer.write(table)
         writer.close()
@@ -168,7 +169,7 @@ def _slice_of(work: Home, shard: int) -> pa.Table:
     address = (work.frame << 56) | (shard << 32)
     found = []
     for key in work.partitions:
-        path = Path(work.root) / "spills" / work.settled / "parts" / f"{key}.arrow"
+        path = fetch(f"{work.root}/spills/{work.settled}/parts/{key}.arrow")
         table, batches = _settled(path, path.stat().st_mtime_ns)
         low, high = _place(batches, address), _place(batches, address + (1 << 32))
         found.append(table.slice(low, high - low))
@@ -196,10 +197,10 @@ def run_finish(work: Finish, task: Task) -> Receipt:
     started = time.monotonic()
     opened = open_call(work.call)
     assert isinstance(opened.stage, Export)
-    target = Object(Path(work.root) / "objects" / work.address)
+    target = Store(work.root).object(work.address)
     receipts = target.receipts()
     summaries = [{"name": f"parts/{key}", **receipts[key].counts["summary"]} for key in work.keys]
-    with PartDraft(target.path, task.unit.key) as draft:
+    with PartDraft(target.url, task.unit.key) as draft:
         for name, data in sorted(opened.stage.finish(summaries, opened.params).items()):
             draft.open(f".{name}").write(data)
         return Receipt(task.unit.key, "dataset", 0, draft.commit(), {}, round(time.monotonic() - started, 3))

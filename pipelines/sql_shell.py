@@ -52,7 +52,7 @@ class Shell:
 
     def talk(self, ask: Callable[[str], str]) -> None:
         """Ask and answer until `.quit`; Ctrl-C forgets what was typed."""
-        self.say(f"{self.catalog.store.root}: recipes {', '.join(self.catalog.views) or 'none'}; .help for help")
+        self.say(f"{self.catalog.store.url}: recipes {', '.join(self.catalog.views) or 'none'}; .help for help")
         typed = ""
         while True:
             try:

@@ -281,7 +281,7 @@ def _find_fills(layout: Layout) -> None:
         return
     by_value: dict[str, tuple[str, int]] = {}
     for target in layout.store.objects():
-        if not (target.path / "manifests").exists() or not (target.path / "question.json").exists():
+        if not target.asked() or not target.answers():
             continue
         record = target.question()
         members = record.get("members", [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
@@ -11,10 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from manifests.place import is_url
 from manifests.shard import file_digest
-from manifests.store import Object, Store
+from manifests.store import Store
+from pipelines.events import read_events
 
 Say = Callable[[str], None]
 
@@ -24,7 +23,7 @@ def status_record(store: Store) -> dict[str, Any]:
     recipes = {}
     for name, record in store.records("recipes").items():
         recipes[name] = {step: _step_status(store, record["steps"][step]) for step in record["order"]}
-    return {"store": str(store.root), "recipes": recipes, "runs": list(_runs(store)), "refs": store.records("refs")}
+    return {"store": store.url, "recipes": recipes, "runs": list(_runs(store)), "refs": store.records("refs")}
 
 
 def _step_status(store: Store, facts: dict[str, Any]) -> dict[str, Any]:
@@ -32,26 +31,20 @@ def _step_status(store: Store, facts: dict[str, Any]) -> dict[str, Any]:
     if target.answered(facts["units"]):
         head = target.head(facts["units"])
         return {"state": "done", "rows": head["rows"], "parts": head["parts"]}
-    parts = len(target.receipts()) if target.path.exists() else 0
+    parts = len(target.receipts())
     return {"state": "partly" if parts else "open", "parts": parts}
 
 
 def _runs(store: Store) -> Iterator[dict[str, Any]]:
-    folder = store.root / "runs"
-    for path in sorted(folder.iterdir()) if folder.exists() else []:
-        result = path / "result.json"
-        if result.exists():
-            facts = orjson.loads(result.read_bytes())
-            yield {"run": path.name, "code": facts["code"], "tasks": facts["tasks"], "seconds": facts["seconds"]}
+    for run in store.runs():
+        facts = store.result(run)
+        if facts is not None:
+            yield {"run": run, "code": facts["code"], "tasks": facts["tasks"], "seconds": facts["seconds"]}
         else:
-            alive = _alive(path.name)
-            parts = (path / "events.jsonl").read_bytes().count(b'"event":"part"') if (path / "events.jsonl").exists() else 0
-            yield {"run": path.name, "code": None, "state": "running" if alive else "killed", "tasks": parts}
-
-
-def _alive(run: str) -> bool:
-    """Whether the process that a run's id names is there; on another machine it looks killed."""
-    return Path(f"/proc/{run.rsplit('-', 1)[-1]}").exists()
+            holder = store.place.holder(f"runs/{run}/lock")
+            tasks = sum(e["event"] == "task" for e in read_events(store, run))
+            state = "running" if holder else "killed"
+            yield {"run": run, "code": None, "state": state, "by": holder, "tasks": tasks}
 
 
 def status_lines(found: dict[str, Any]) -> list[str]:
@@ -75,7 +68,7 @@ def verify_store(store: Store, say: Say) -> int:
     parts = size = 0
     faults: list[str] = []
     for target in store.objects():
-        for units in _answers(target):
+        for units in target.answers():
             manifest = target.manifest(units)
             assert manifest is not None
             for part in manifest.parts:
@@ -91,15 +84,11 @@ def verify_store(store: Store, say: Say) -> int:
     return 1 if faults else 0
 
 
-def _answers(target: Object) -> list[str]:
-    folder = target.path / "manifests"
-    return sorted(p.stem for p in folder.glob("*.json")) if folder.exists() else []
-
-
-def _fault(path: Path, length: int, digest: str) -> str | None:
-    if not path.exists():
+def _fault(path: str, length: int, digest: str) -> str | None:
+    try:
+        found = file_digest(path)
+    except FileNotFoundError:
         return f"{path}: gone"
-    found = file_digest(path)
     if found != (length, digest):
         what = f"{found[0]} bytes instead of {length}" if found[0] != length else "other content than was written"
         return f"{path}: {what}"
@@ -113,35 +102,23 @@ def collect(store: Store, say: Say, *, really: bool) -> int:
     needed |= {address for record in store.records("refs").values() for address in record["objects"]}
     freed = 0
     for target in [o for o in store.objects() if o.address not in needed]:
-        if _busy(target):
+        if target.place.holder(f"{target.folder}/lock"):
             say(f"busy   {target.address}: a run is writing here")
             continue
-        size = sum(p.stat().st_size for p in target.path.rglob("*") if p.is_file())
+        size = sum(target.place.sizes(target.folder).values())
         freed += size
         say(f"{'remove' if really else 'would remove'} {target.address}: {size / 1e6:,.1f} MB")
         if really:
-            shutil.rmtree(target.path)
+            target.place.remove(target.folder)
     say(f"{freed / 1e6:,.1f} MB" + ("" if really else "; add --yes to remove"))
     return 0
 
 
-def _busy(target: Object) -> bool:
-    path = target.path / "lock"
-    if not path.exists():
-        return False
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
 LIBRARIES = ("pyarrow", "numpy", "numba", "duckdb", "fastwarc", "resiliparse", "fasttext-community", "tokenizers", "mistral-common")
-EXTRAS = {"datasets": "datasets", "s3fs": "s3", "datatrove": "datatrove", "brotli": "brotli", "pylint": "code", "ray": "ray"}
+EXTRAS = {"datasets": "datasets", "obstore": "s3", "datatrove": "datatrove", "brotli": "brotli", "pylint": "code", "ray": "ray"}
 
 
-def examine(store: Path, say: Say) -> int:
+def examine(store: str, say: Say) -> int:
     """A line for each thing that a run needs; 1 when something necessary is missing."""
     missing = 0
     say(f"python {sys.version.split()[0]}")
@@ -153,12 +130,18 @@ def examine(store: Path, say: Say) -> int:
         say(f"{name} {_version(name) or f'absent (optional; install gristmill[{extra}])'}")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     say(f"{len(os.sched_getaffinity(0))} cores, {memory / 2**30:.0f} GiB of memory")
-    place = store if store.exists() else store.absolute().parent
-    if place.exists():
-        say(f"store {store}: {shutil.disk_usage(place).free / 2**30:.1f} GiB free")
+    say(_room(store))
     for line in model_lines():
         say(line)
     return 1 if missing else 0
+
+
+def _room(store: str) -> str:
+    """One line on the store: what is free on its disk, or whether its object store answers."""
+    if is_url(store):
+        return f"store {store}: {'a store' if Store(store).place.exists('format.json') else 'reached, no store there yet'}"
+    place = Path(store) if Path(store).exists() else Path(store).absolute().parent
+    return f"store {store}: {f'{shutil.disk_usage(place).free / 2**30:.1f} GiB free' if place.exists() else 'no such folder'}"
 
 
 def _version(name: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from manifests.shard import replace_file
+from manifests.place import replace_file
 from stages.ingest.files import remembered
 
 

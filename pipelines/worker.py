@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -134,7 +133,7 @@ class PassRun:
                     run.known |= {index: known} if known is not None else {}
             self.runs[piece.tail] = run
             if piece.write:
-                draft = stack.enter_context(PartDraft(Path(program.root) / "objects" / piece.address, self.unit.key))
+                draft = stack.enter_context(PartDraft(f"{program.root}/objects/{piece.address}", self.unit.key))
                 schema = pa.schema([*piece.stored.items(), *BOOKKEEPING.items()])
                 self.drafts[piece.tail] = draft
                 self.writers[piece.tail] = TableWriter(draft.open(".parquet"), schema)
@@ -317,7 +316,7 @@ class PassRun:
 
     def _commit_spill(self, emit: Emit) -> Receipt:
         table = self._pile(emit).merged()
-        with PartDraft(Path(self.program.root) / "spills" / emit.address, f"{emit.frame}-{self.unit.key}") as draft:
+        with PartDraft(f"{self.program.root}/spills/{emit.address}", f"{emit.frame}-{self.unit.key}") as draft:
             write_spill(draft.open(".spill"), table, emit.partitions)
             return self._receipt(table.num_rows, draft, {}, key=f"{emit.frame}-{self.unit.key}")
 
@@ -327,7 +326,7 @@ class PassRun:
         tables = self.emitted.get(export.call.step, [])
         self.guard.tell(Mark(opened.step, 0, 0, 3600.0))
         key = export.prefix + self.unit.key
-        with PartDraft(Path(self.program.root) / "objects" / export.address, key) as draft:
+        with PartDraft(f"{self.program.root}/objects/{export.address}", key) as draft:
             summary = dict(opened.stage.encode(iter(tables), opened.params, draft, **opened.extras))
             rows = sum(t.num_rows for t in tables)
             if summary.get("rows") != rows:

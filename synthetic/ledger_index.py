@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from manifests.shard import replace_file
+from manifests.place import replace_file
 
 MAGIC = b"gristidx"
 _HEAD = 16

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import orjson
 
-from manifests.shard import replace_file
+from manifests.place import replace_file
 from synthetic.asking import Deferred
 
 FORMAT = 1

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 DONE, FAILED, USAGE = 0, 1, 2
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a packaged recipe.")]
-StoreOption = Annotated[Path, typer.Option("--store", envvar="GRISTMILL_STORE", help="Folder that holds results.")]
+StoreOption = Annotated[str, typer.Option("--store", envvar="GRISTMILL_STORE", help="Folder or s3:// URL that holds results.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a parameter of the recipe.")]
 SelectOption = Annotated[list[str] | None, typer.Option("--select", metavar="STEP", help="Only this step and what it needs.")]
 LimitOption = Annotated[int | None, typer.Option("--limit-units", min=1, help="A trial: only the first N units of each source.")]
 SampleOption = Annotated[str | None, typer.Option("--sample", metavar="SHARE", help="A trial: this share of the rows (1%).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-DEFAULT_STORE = Path("store")
+DEFAULT_STORE = "store"
 
 
 def guarded(work: Callable[[], int]) -> NoReturn:

@@ -40,7 +40,7 @@ def _share(text: str | None) -> float | None:
 
 
 def _wish(
-    recipe: str, store: Path, settings: list[str] | None, select: list[str] | None, limit: int | None, sample: str | None
+    recipe: str, store: str, settings: list[str] | None, select: list[str] | None, limit: int | None, sample: str | None
 ) -> Any:
     from pipelines.session import Wish, settings_of
 

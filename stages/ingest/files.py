@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from stages.ingest.members import Codec
 
 SAMPLE = 64 << 10
-CHECKSUMS = ("ETag", "etag", "sha256", "md5", "md5Hash", "crc32c", "content_md5")
+CHECKSUMS = ("ETag", "etag", "e_tag", "sha256", "md5", "md5Hash", "crc32c", "content_md5")
 HTTP = ("http://", "https://")
+BUCKETS = ("s3://", "s3a://", "gs://", "gcs://", "az://", "abfs://", "abfss://")
 WILD = re.compile(r"[*?\[]")
 
 Stamp = tuple[str, int, int, int]
@@ -194,9 +195,7 @@ def _remote(pattern: str) -> Iterator[Found]:
     if pattern.startswith(HTTP):
         yield from _behind_http(pattern)
         return
-    import fsspec
-
-    system, plain = fsspec.core.url_to_fs(pattern)
+    system, plain = _system(pattern)
     root, _ = _split(plain)
     infos: dict[str, Any] = system.glob(plain, detail=True) if WILD.search(plain) else _info(system, plain)
     files = {path: info for path, info in infos.items() if info.get("type", "file") == "file"}
@@ -249,9 +248,19 @@ def open_file(path: str) -> BinaryIO:
         from stages.ingest.web import WebFile
 
         return cast("BinaryIO", WebFile(path))
+    system, plain = _system(path)
+    return cast("BinaryIO", system.open(plain, "rb"))
+
+
+def _system(url: str) -> tuple[Any, str]:
+    """The file system of a URL and the path in it: object stores by the library that holds our own store, the rest by fsspec."""
     import fsspec
 
-    return cast("BinaryIO", fsspec.open(path, "rb").open())
+    if url.startswith(BUCKETS):
+        from manifests.credentials import filesystem
+
+        return filesystem(url), url.partition("://")[2]
+    return cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
 
 
 def is_compressed(path: str) -> bool:

@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import conftest
 
-from manifests import shard, store
+from manifests import place
 from manifests.shard import PartDraft
 from manifests.store import Journal, Object, Store
 from pipelines.graph import build
@@ -52,8 +53,7 @@ def torn_append(self: Journal, receipt) -> None:
         point("torn_journal_line")
     elif POINT == "torn_journal_line":
         line = receipt.to_json()
-        self._file.write(line[: len(line) // 2])
-        self._file.flush()
+        self._log.append(line[: len(line) // 2])
         point("torn_journal_line")
     whole_append(self, receipt)
 
@@ -66,20 +66,20 @@ around(Store, "record", "before_record", "after_record")
 around(Journal, "append", "before_journal", "after_journal")
 whole_append = Journal.append
 Journal.append = torn_append
-real_replace = shard.replace_file
+real_written = place._written
 
 
-def replace_with_points(path: Path, data: bytes) -> None:
+def written_with_points(path: Path, data: bytes) -> Path:
     if path.parent.name == "manifests" and path.suffix == ".json":
         point("before_manifest_head")
     if POINT == "torn_draft" and path.parent.name == "manifests":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(f".{path.name}.{os.getpid()}").write_bytes(data[: len(data) // 2])
         point("torn_draft")
-    real_replace(path, data)
+    return real_written(path, data)
 
 
-shard.replace_file = store.replace_file = replace_with_points
+place._written = written_with_points
 real_rename = Path.replace
 
 

@@ -6,6 +6,7 @@ import io
 import math
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -174,7 +175,7 @@ def test_a_receipt_counts_only_while_its_files_are_there(tmp_path):
     journal.append(Receipt("u", "u", 1, files))
     journal.close()
     assert set(target.receipts()) == {"u"}
-    target.part("u").unlink()
+    Path(target.part("u")).unlink()
     assert target.receipts() == {}
 
 

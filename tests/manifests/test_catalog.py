@@ -251,7 +251,8 @@ def test_an_export_lists_its_files(ask):
 def test_runs_are_listed_with_or_without_a_result(small):
     whole = {"recipe": "small", "code": 0, "seconds": 1.5, "tasks": 4, "errors": []}
     for name, content in (("1-a", whole), ("2-b", {"code": 3}), ("3-c", None)):
-        folder = small.store.run_folder(name)
+        folder = small.store.root / "runs" / name
+        folder.mkdir(parents=True)
         if content is not None:
             (folder / "result.json").write_bytes(orjson.dumps(content))
     rows = Catalog(small.store).run("from runs").fetchall()
