@@ -19,14 +19,14 @@ def _width() -> int:
     return shutil.get_terminal_size((132, 24)).columns
 
 
-def store_at(path: Path) -> Store:
+def store_at(path: str) -> Store:
     """The store that is there."""
     from manifests.store import Store
 
     return Store(path).existing()
 
 
-def recipe_name(store: Path, recipe: str) -> str:
+def recipe_name(store: str, recipe: str) -> str:
     """The name under which a recipe has run here: as given, or as its file says."""
     from pipelines.recipe import load
     from pipelines.session import recipe_path
