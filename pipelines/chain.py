@@ -116,6 +116,8 @@ class ChainRun:
     def run(self, rows: Rows, low: int, high: int, first: int = 0) -> tuple[Rows, pa.Table]:
         """Members from `first` on over the rows that stand in positions [low, high); survivors and the layer."""
         fallen: list[Fallen] = []
+        if first and "drop_reason" in self.members[0].call.writes:
+            rows = _born(rows, fallen)
         for index in range(first, len(self.members)):
             rows = self._member(index, rows, fallen)
         layer = layer_table(self.piece.stored, low, high, rows, fallen, self.piece.keep_text)
@@ -125,7 +127,7 @@ class ChainRun:
         opened, tally = self.members[index], self.tallies[index]
         tally.came += len(rows.at)
         table = self._with_derived(opened, rows.table)
-        chosen = _chosen(opened.where, table)
+        chosen = chosen_by(opened.where, table)
         outputs = list(self._outputs(index, opened, Rows(rows.at, table), chosen))
         written = _scatter(outputs, opened.call.writes, rows, self.quarantine, opened.step)
         tally.passed += int(len(chosen) - chosen.sum())
@@ -185,7 +187,17 @@ class ChainRun:
             yield table, some[positions(outputs)], [(some[c.index], c) for c in culprits]
 
 
-def _chosen(where: Predicate | None, table: pa.Table) -> np.ndarray:
+def _born(rows: Rows, fallen: list[Fallen]) -> Rows:
+    """Rows of a new frame that carry a reason from the start (a conversation of which nothing came)."""
+    reasons = rows.table["drop_reason"].combine_chunks()
+    stands = np.asarray(reasons.is_null().to_numpy(zero_copy_only=False), bool)
+    if not stands.all():
+        fallen.append(Fallen(rows.where(~stands), 0, reasons.filter(pa.array(~stands))))
+    return rows.where(stands)
+
+
+def chosen_by(where: Predicate | None, table: pa.Table) -> np.ndarray:
+    """Mask of the rows for which a step's predicate is true."""
     if where is None:
         return np.ones(table.num_rows, bool)
     return np.asarray(where.mask(table).to_numpy(zero_copy_only=False), dtype=bool)
@@ -212,7 +224,7 @@ def _scatter(
         reasons: list[str | None] = written["drop_reason"].to_pylist() if "drop_reason" in written else [None] * count
         for at, culprit in culprits:
             reasons[at] = f"{QUARANTINED}: {culprit.reason}"
-            quarantine.append(_quarantined(rows, int(at), step, culprit.reason, culprit.detail))
+            quarantine.append(quarantine_record(rows, int(at), step, culprit.reason, culprit.detail))
         written["drop_reason"] = pa.array(reasons, pa.string())
     return written
 
@@ -234,7 +246,8 @@ def _place(parts: list[pa.Array], where: np.ndarray, count: int, kind: pa.DataTy
     return joined.take(pa.array(index, mask=~known))
 
 
-def _quarantined(rows: Rows, at: int, step: str, reason: str, detail: str) -> dict[str, Any]:
+def quarantine_record(rows: Rows, at: int, step: str, reason: str, detail: str) -> dict[str, Any]:
+    """A row of the quarantine table: who, where in the source, why."""
     names = rows.table.column_names
     value: Callable[[str], Any] = lambda name: rows.table[name][at].as_py() if name in names else None  # noqa: E731
     origin = value("origin") or {}
@@ -246,13 +259,13 @@ def _quarantined(rows: Rows, at: int, step: str, reason: str, detail: str) -> di
 
 def children(opened: Opened, rows: Rows, guard: Guard, tally: Tally, next_at: int, quarantine: list[dict[str, Any]]) -> Rows:
     """Run a rows="any" Map: the new frame's rows with their parents' columns, `parent_at`, and ids of children."""
-    chosen = _chosen(opened.where, rows.table)
+    chosen = chosen_by(opened.where, rows.table)
     tally.came += len(rows.at)
     tally.passed += int(len(chosen) - chosen.sum())
     rows = rows.where(chosen)
     run = partial(_any_rows, opened)
     outputs, culprits = guard.run(opened.step, opened.stage.seconds_per_row, stage_input(rows.table, opened), rows.at, run)
-    quarantine.extend(_quarantined(rows, c.index, opened.step, c.reason, c.detail) for c in culprits)
+    quarantine.extend(quarantine_record(rows, c.index, opened.step, c.reason, c.detail) for c in culprits)
     tally.quarantined += len(culprits)
     parents = [some[t["parent"].to_numpy()] for t, some in outputs]
     parent = np.concatenate(parents) if parents else np.empty(0, np.int64)
@@ -266,12 +279,12 @@ def children(opened: Opened, rows: Rows, guard: Guard, tally: Tally, next_at: in
     for name in opened.call.writes:
         if name not in ("parent", "k"):
             pieces = [_flat(t[name], opened.call.writes[name]) for t, _ in outputs]
-            table = _replace(table, name, pa.concat_arrays(pieces) if pieces else pa.nulls(0, opened.call.writes[name]))
+            table = with_column(table, name, pa.concat_arrays(pieces) if pieces else pa.nulls(0, opened.call.writes[name]))
     if "k" in opened.call.writes and outputs:
         k = pa.concat_tables([t for t, _ in outputs])["k"].to_pylist()
         ids = [i if n is None else f"{i}#{n}" for i, n in zip(table["id"].to_pylist(), k, strict=True)]
-        table = _replace(_replace(table, "id", pa.array(ids, pa.string())), "k", pa.array(k, pa.int32()))
-    table = _replace(table, PARENT_AT, pa.array(rows.at[parent], pa.int64()))
+        table = with_column(with_column(table, "id", pa.array(ids, pa.string())), "k", pa.array(k, pa.int32()))
+    table = with_column(table, PARENT_AT, pa.array(rows.at[parent], pa.int64()))
     return Rows(np.arange(next_at, next_at + len(parent)), table)
 
 
@@ -287,7 +300,8 @@ def _any_rows(opened: Opened, batch: pa.Table) -> pa.Table:
     return out
 
 
-def _replace(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+def with_column(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    """The table with a column added or put in the place of the one of that name."""
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, column)
     return table.append_column(name, column)

@@ -11,10 +11,10 @@ import pyarrow as pa
 from pipelines.predicate import Predicate, parse_predicate
 from pipelines.recipe import Recipe, RecipeError, Step, hint
 from pipelines.resolve import bind, resolve
-from stages.contract import CORE, Export, Map, Params, Reduce, Source, Stage
+from stages.contract import CORE, Ask, AskParams, Export, Map, Params, Reduce, Source, Stage
 
 Shape = Literal["base", "layer", "rows", "verdict", "dataset", "export"]
-"""base: a source's frame. layer: columns on the parent's frame. rows: a new frame out of a Map. verdict: columns that a
+"""base: a source's frame. layer: columns on the parent's frame. rows: a new frame out of a Map or an Ask. verdict: columns that a
 Reduce sent home. dataset: a new frame out of a Reduce. export: files."""
 
 
@@ -99,6 +99,8 @@ def _node(step: Step, recipe: Recipe, graph: Graph) -> Node:
     where = _predicate(step)
     parents = [graph[p] for p in step.parents]
     _check_wiring(step, stage, parents)
+    if isinstance(stage, Ask):
+        _check_model(step, stage, params, recipe)
     if isinstance(stage, Source):
         types = {**CORE, **stage.writes_of(params)}
         columns = {n: Column(t, step.name, n in stage.transient) for n, t in types.items()}
@@ -146,6 +148,18 @@ def _check_wiring(step: Step, stage: Stage, parents: list[Node]) -> None:
     if missing or unknown:
         fault = f"needs given: {sorted(missing)}" if missing else f"takes no given {sorted(unknown)}"
         raise RecipeError(f"{step.place}: step '{step.name}': {stage.name} {fault}")
+
+
+def _check_model(step: Step, stage: Ask, params: Params, recipe: Recipe) -> None:
+    """A model that is served nowhere, or a prompt file that cannot be read, is refused before anything runs."""
+    from synthetic.room import check_served
+
+    assert isinstance(params, AskParams)
+    try:
+        check_served(params.model, recipe.run.models)
+        stage.prompts(params)
+    except ValueError as error:
+        raise RecipeError(f"{step.place}: step '{step.name}': {error}") from error
 
 
 def ancestors(name: str, graph: Graph) -> set[str]:
@@ -252,6 +266,8 @@ def compatible(have: pa.DataType, want: pa.DataType) -> bool:
 def _shape(step: Step, stage: Stage, parents: list[Node], graph: Graph) -> tuple[Shape, str]:
     if isinstance(stage, Map):
         return ("layer", parents[0].frame) if stage.rows == "same" else ("rows", step.name)
+    if isinstance(stage, Ask):
+        return "rows", step.name
     if isinstance(stage, Export):
         return "export", step.name
     assert isinstance(stage, Reduce)

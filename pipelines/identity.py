@@ -21,7 +21,8 @@ from typing import Any
 from manifests.fingerprint import fingerprint
 from pipelines.graph import Graph, Node, home
 from pipelines.resolve import ROOMS, identity_of, resolve
-from stages.contract import Map, Reduce, Source, Stage
+from stages.contract import Ask, Map, Reduce, Source, Stage
+from stages.prompt import conversation
 
 
 @dataclass
@@ -61,6 +62,8 @@ class Identities:
             }  # fmt: skip
         if isinstance(node.stage, Source) and self.sample is not None:
             facts["sample"] = self.sample
+        if isinstance(node.stage, Ask):
+            facts["prompts"] = conversation(node.stage.prompts(node.params))
         if isinstance(node.stage, Map | Reduce) and node.stage.derived:
             read = node.stage.reads_of(node.params)
             facts["derived"] = [_provider_facts(p) for c, p in sorted(node.stage.derived.items()) if c in read]

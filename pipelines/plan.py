@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,9 +12,9 @@ from manifests.fingerprint import fingerprint
 from manifests.manifest import Receipt
 from pipelines.graph import Node, home
 from pipelines.passes import Item, PassBuilder
-from pipelines.program import Call, Finish, FrameUnit, Home, Settle, Task, Work
+from pipelines.program import Call, Finish, FrameUnit, Home, Seat, Settle, Task, Work
 from pipelines.targets import Layout, Target
-from stages.contract import Export, Reduce
+from stages.contract import Ask, AskParams, Export, Reduce
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +278,18 @@ def call_of(layout: Layout, node: Node, writes: Mapping[str, object] | None = No
         given=given,
         sample=layout.ids.sample if node.shape == "base" else None,
         fill=layout.fills.get(node.name),
+        seat=_seat(layout, node),
     )
+
+
+def _seat(layout: Layout, node: Node) -> Seat | None:
+    if not isinstance(node.stage, Ask):
+        return None
+    from synthetic.room import check_served
+
+    assert isinstance(node.params, AskParams)
+    run = layout.recipe.run
+    return Seat(check_served(node.params.model, run.models), str(layout.store.root), run.workers or len(os.sched_getaffinity(0)))
 
 
 def _files(layout: Layout, step: str) -> Iterator[str]:

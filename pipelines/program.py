@@ -49,6 +49,15 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Seat:
+    """Where an Ask is answered: how its model is served, the store that holds the ledger, and how many workers share the limits."""
+
+    served: Mapping[str, Any]
+    root: str
+    share: int
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A stage with its parameters, by name."""
 
@@ -63,6 +72,8 @@ class Call:
     sample: float | None = None
     fill: tuple[str, int] | None = None
     """An object and member that already answered this question for other standing rows."""
+    seat: Seat | None = None
+    """For an Ask."""
 
 
 @dataclass(frozen=True, slots=True)

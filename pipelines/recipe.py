@@ -15,7 +15,7 @@ import yaml
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _STEP_KEYS = ("uses", "from", "given", "with", "where", "keep", "onto")
 _TOP_KEYS = ("name", "params", "steps", "publish", "run")
-_RUN_KEYS = ("executor", "workers", "max_error_rate", "memory_per_worker", "keep_text_of_dropped")
+_RUN_KEYS = ("executor", "workers", "max_error_rate", "memory_per_worker", "keep_text_of_dropped", "models")
 _REFERENCE = re.compile(r"\$\{(env:)?([A-Za-z_][A-Za-z0-9_]*)\}")
 _INT = re.compile(r"[-+]?[0-9][0-9_]*\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
@@ -66,6 +66,8 @@ class RunBlock:
     memory_per_worker: int = 4 << 30
     """Bytes of resident memory at which a worker is stopped and its row quarantined."""
     keep_text_of_dropped: bool = False
+    models: Mapping[str, Any] = field(default_factory=dict)
+    """Where each language model is served: engine, endpoints, limits, budgets; see synthetic.room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,8 @@ class _Reader:
         values = {k: self.value(v) for k, v in keys.items()}
         if values.get("workers") == "auto":
             values["workers"] = 0
-        wanted = {"executor": str, "workers": int, "max_error_rate": float, "memory_per_worker": int, "keep_text_of_dropped": bool}
+        wanted = {"executor": str, "workers": int, "max_error_rate": float, "memory_per_worker": int,
+                  "keep_text_of_dropped": bool, "models": dict}  # fmt: skip
         for key, value in values.items():
             kind = wanted[key]
             if not isinstance(value, (int, float) if kind is float else kind) or (kind is int and isinstance(value, bool)):

@@ -17,7 +17,7 @@ from pipelines.identity import Identities
 from pipelines.layer import is_bulk
 from pipelines.program import FrameUnit, FrameView, Standing
 from pipelines.recipe import Recipe, RecipeError
-from stages.contract import Map, Reduce, Source
+from stages.contract import Ask, Map, Reduce, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,15 +182,19 @@ def _chains(layout: Layout, wanted: set[str]) -> list[list[str]]:
         if name not in wanted:
             continue
         parent: str | None = node.step.parents[0] if len(node.step.parents) == 1 else None
-        extends = (
-            node.shape == "layer" and parent is not None and parent in chains and consumers[parent] == 1
-            and not graph[parent].step.keep and not node.step.given and graph[parent].shape in ("base", "rows", "layer")
-        )  # fmt: skip
+        extends = parent is not None and parent in chains and consumers[parent] == 1 and _joins(node, graph[parent])
         if extends and parent is not None:
             chains[name] = [*chains.pop(parent), name]
         else:
             chains[name] = [name]
     return sorted(chains.values(), key=lambda chain: list(graph).index(chain[0]))
+
+
+def _joins(node: Node, parent: Node) -> bool:
+    """Whether a layer may be stored together with the step before it; what a language model was paid for stands alone."""
+    if parent.step.keep or isinstance(parent.stage, Ask) or node.step.given:
+        return False
+    return node.shape == "layer" and parent.shape in ("base", "rows", "layer")
 
 
 def _place(layout: Layout, chain: list[str], known: Mapping[str, str]) -> None:
@@ -257,10 +261,9 @@ def stored_columns(graph: Graph, chain: Sequence[str]) -> dict[str, pa.DataType]
         stored |= {n: c.type for n, c in first.columns.items() if not c.transient}
     elif first.shape == "rows":
         stored[PARENT_AT] = pa.int64()
-        assert isinstance(first.stage, Map)
         if len({graph[p].frame for p in first.step.parents}) > 1:
             stored["step"] = pa.string()
-        if first.stage.copies(first.params):
+        if isinstance(first.stage, Map) and first.stage.copies(first.params):
             stored |= {n: c.type for n, c in first.columns.items() if not c.transient}
     if first.shape in ("verdict", "dataset", "export"):
         stored = {} if first.shape != "dataset" else {n: c.type for n, c in first.columns.items()}

@@ -16,6 +16,7 @@ import pyarrow as pa
 from manifests.manifest import Receipt
 from manifests.shard import PartDraft, TableWriter
 from manifests.spill import write_spill
+from pipelines.asked import asked
 from pipelines.chain import ChainRun, Opened, children, make_ids, open_call, stage_input
 from pipelines.fill import Known
 from pipelines.gather import load, read, standing
@@ -23,7 +24,7 @@ from pipelines.guard import Guard, StageError
 from pipelines.layer import BOOKKEEPING, Rows, Tally, overlay
 from pipelines.pile import Pile
 from pipelines.program import Emit, Encode, FrameUnit, Inputs, Mark, Piece, Program, Standing, Task
-from stages.contract import CORE, Chunk, Export, Map, Reduce, Source
+from stages.contract import CORE, Ask, Chunk, Export, Map, Reduce, Source
 
 BATCH = 2048
 """Rows of a batch read from stored layers: about 10 MB of web text."""
@@ -214,6 +215,12 @@ class PassRun:
         if len(self.program.view.parents) > 1:
             name = self.program.view.steps[self.unit.parent_frame]
             table = table.append_column("step", pa.array([name] * table.num_rows, pa.string()))
+        if isinstance(opened.stage, Ask):
+            batches = asked(opened, Rows(np.arange(table.num_rows), table), mask, self.guard, run.tallies[0], run.quarantine)
+            for made in batches:
+                low, self.seen = self.seen, self.seen + len(made.at)
+                yield low, self.seen, None, Rows(made.at + low, made.table)
+            return
         for rows in _slices(table, mask):
             made = children(opened, rows, self.guard, run.tallies[0], self.seen, run.quarantine)
             low, self.seen = self.seen, self.seen + len(made.at)
@@ -346,7 +353,7 @@ def balance(opened: Opened, tally: Tally, where: str) -> None:
         left, right = tally.records, tally.standing + sum(tally.skipped.values()) + tally.quarantined
     else:
         left, right = tally.came, tally.standing + sum(tally.dropped.values()) + tally.quarantined
-        if isinstance(opened.stage, Map) and opened.stage.rows == "any":
+        if isinstance(opened.stage, Ask) or (isinstance(opened.stage, Map) and opened.stage.rows == "any"):
             right += tally.passed
     if left != right:
         raise AccountError(f"{where}: {left} rows came in, {right} are accounted for ({tally.record()}); the store was not touched")

@@ -258,10 +258,11 @@ ASKED: Columns = {
     "generator": GENERATOR,
     "prompt_tokens": pa.int32(),
     "completion_tokens": pa.int32(),
+    "refusal": pa.string(),
     "drop_reason": pa.string(),
 }
 """What the engine writes in every row of an Ask beside the stage's own columns. The tokens of a whole conversation stand in
-its first row; a conversation of which nothing came is one row with its reason."""
+its first row; a conversation of which nothing came is one row with its reason, and `refusal` says more about it."""
 
 
 @dataclass(frozen=True)
