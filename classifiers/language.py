@@ -25,6 +25,9 @@ class Language(Params):
     model: str | None = file(None, "A fastText language model (.bin or .ftz); null: lid.176.ftz, which is shipped.")
     keep: tuple[str, ...] = Field((), description="Languages to keep (ISO 639-1 where there is one); none named: all.")
     min_score: float = Field(0.3, ge=0, le=1, description="Lowest probability at which a language is believed.")
+    min_scores: dict[str, float] = Field(
+        {}, description="Lowest probability for single languages, in the place of min_score (close relatives need a lower one)."
+    )
     max_chars: int = Field(1000, ge=0, description="Look at this many characters from the start; 0: at the whole text.")
 
 
@@ -53,12 +56,20 @@ def identify(batch: pa.Table, params: Language, *, model: Any) -> pa.Table:
     lines = pc.fill_null(pc.utf8_trim_whitespace(pc.replace_substring(text, "\n", " ")), "")
     present = np.asarray(pc.not_equal(lines, ""))
     language, score = _predict(lines.filter(pa.array(present)).to_pylist(), present, model)
-    reason = pc.if_else(pc.less(score, pa.scalar(params.min_score, pa.float32())), "language_score_low", None)
+    reason = pc.if_else(pc.less(score, _limits(language, params)), "language_score_low", None)
     if params.keep:
         kept = pc.is_in(language, value_set=pa.array(params.keep, pa.string()))
         reason = pc.coalesce(reason, pc.if_else(kept, None, "language_not_kept"))
     reason = pc.if_else(pa.array(present), reason, "no_text").cast(pa.string())
     return pa.table({"language": language, "language_score": score, "drop_reason": reason})
+
+
+def _limits(language: pa.Array, params: Language) -> pa.Array:
+    """The lowest probability that is believed, row by row."""
+    if not params.min_scores:
+        return pa.array(np.full(len(language), params.min_score), pa.float32())
+    found = [params.min_scores.get(code, params.min_score) for code in language.to_pylist()]
+    return pa.array(found, pa.float32())
 
 
 def _predict(lines: list[str], present: np.ndarray[Any, Any], model: Any) -> tuple[pa.Array, pa.Array]:

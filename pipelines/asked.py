@@ -15,6 +15,7 @@ from pipelines.guard import Guard, StageError
 from pipelines.layer import Rows, Tally
 from pipelines.program import Mark, Seat
 from stages.contract import ASKED, Ask, AskParams, Params
+from stages.prompt import Refused
 
 if TYPE_CHECKING:
     from synthetic.asking import Outcome
@@ -111,27 +112,26 @@ class Batch:
     values: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, outcome: Outcome, tally: Tally) -> None:
-        """The rows of one conversation, or the one row that says why there are none."""
-        children = list(outcome.rows)
-        reason = outcome.refused.reason if outcome.refused is not None else None if children else "no_rows"
-        if reason is None:
-            tally.standing += 1
-            tally.made += len(children)
-        else:
-            tally.dropped[reason] += 1
-            children = [{}]
+        """The rows of one conversation; a row that says why stands in the place of one that did not come."""
+        children = list(outcome.rows) if outcome.refused is None else [outcome.refused]
+        children = children or [Refused("no_rows")]
+        good = sum(1 for child in children if not isinstance(child, Refused))
+        tally.standing += good > 0
+        tally.made += good
+        if not good:
+            tally.dropped[next(c.reason for c in children if isinstance(c, Refused))] += 1
         for k, child in enumerate(children):
             tokens = (outcome.prompt_tokens, outcome.completion_tokens) if k == 0 else (0, 0)
-            detail = outcome.refused.detail[:500] if outcome.refused is not None else None
             self.parents.append(outcome.at)
             self.values.append({
-                **self._own(child, empty=reason is not None), "k": k, "generator": self.generator, "prompt_tokens": tokens[0],
-                "completion_tokens": tokens[1], "refusal": detail or None, "drop_reason": reason,
+                **self._own(child), "k": k, "generator": self.generator, "prompt_tokens": tokens[0], "completion_tokens": tokens[1],
             })  # fmt: skip
 
-    def _own(self, child: Mapping[str, Any], *, empty: bool) -> Mapping[str, Any]:
+    def _own(self, child: Mapping[str, Any] | Refused) -> Mapping[str, Any]:
+        if isinstance(child, Refused):
+            return {"drop_reason": child.reason, "refusal": child.detail[:500] or None}
         declared = set(self.opened.call.writes) - set(ASKED)
-        if not empty and set(child) != declared:
+        if set(child) != declared:
             wrong = sorted(set(child) ^ declared)
             raise StageError(f"{self.opened.stage.name}: parse returned a row that differs from the declared columns in {wrong}")
         return child

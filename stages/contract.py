@@ -272,7 +272,8 @@ class Ask(Stage):
     `prompt(row, so_far, params, **given)` gets the row (a mapping of the columns of `reads`, and `id`) and the exchanges so
     far in the order in which they were asked for, and returns further requests, or none when the conversation is over.
     `parse(row, replies, params, **given)` gets all exchanges in that order (`request.tag`, `reply.text`, `reply.finish`) and
-    turns them into rows (mappings of the columns of `writes`) or Refused. Both are pure.
+    turns them into rows (mappings of the columns of `writes`), with Refused in the place of a row of which nothing came (one
+    segment of a document), or into Refused for the whole. Both are pure.
     A row that is rewritten gets the answer in `text`; stages that are verified later keep the original in `source_text`.
     """
 

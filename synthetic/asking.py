@@ -19,8 +19,8 @@ class Outcome:
 
     at: int
     """Index of the row in the stream, ascending from 0, none left out."""
-    rows: Sequence[Mapping[str, Any]] = ()
-    """Children as `parse` returned them."""
+    rows: Sequence[Mapping[str, Any] | Refused] = ()
+    """Children as `parse` returned them; Refused where one did not come."""
     refused: Refused | None = None
     error: tuple[str, str] | None = None
     """(exception type, message) when `prompt` or `parse` raised, or the server cannot process the request."""
@@ -111,10 +111,10 @@ class Talk:
         self.row, self.so_far = {}, []
 
 
-def _checked(found: Iterable[Any]) -> tuple[Mapping[str, Any], ...]:
+def _checked(found: Iterable[Any]) -> tuple[Mapping[str, Any] | Refused, ...]:
     """The rows that `parse` returned; TypeError for anything else."""
     rows = tuple(found)
     for row in rows:
-        if not isinstance(row, Mapping):
+        if not isinstance(row, Mapping | Refused):
             raise TypeError(f"parse returned a {type(row).__name__} where a row (a mapping of columns) belongs")
     return rows
