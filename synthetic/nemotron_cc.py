@@ -22,7 +22,7 @@ from stages.contract import TEXT, AskParams, ask_stage, file
 from stages.prompt import Exchange, Prompt, Refused, Request, read_prompt
 from synthetic import answers
 from synthetic.segments import passages
-from synthetic.tokens import Counter, counter
+from synthetic.tokens import Count, counter
 
 PROMPTS = Path(__file__).parent / "prompts"
 LEAD_INS = {"wikipedia": "REWRITTEN", "distill": "DISTILLED"}
@@ -91,7 +91,7 @@ def prompt_of(task: str, params: Rephrase) -> Prompt:
     return _read(params.prompt or str(PROMPTS / "nemotron_cc" / f"{task}.md"))
 
 
-def open_counter(params: Rephrase) -> Counter:
+def open_counter(params: Rephrase) -> Count:
     """The token counter, opened once per worker."""
     return counter(params.tokenizer or params.model)
 
@@ -106,7 +106,7 @@ class Task:
         """For the contract: every prompt in use."""
         return [self.prompt(params)]
 
-    def ask(self, row: Mapping[str, Any], so_far: Sequence[Exchange], params: Rephrase, model: Counter) -> list[Request] | None:
+    def ask(self, row: Mapping[str, Any], so_far: Sequence[Exchange], params: Rephrase, model: Count) -> list[Request] | None:
         """One request for every passage of the document; none at the second call."""
         if so_far or model(row["text"]) < params.min_document_tokens:
             return None
@@ -135,7 +135,7 @@ class Task:
         return {"text": text, "language": params.language} if native else {"text": text}
 
     def parse(
-        self, row: Mapping[str, Any], replies: Sequence[Exchange], params: Rephrase, model: Counter
+        self, row: Mapping[str, Any], replies: Sequence[Exchange], params: Rephrase, model: Count
     ) -> Sequence[Mapping[str, Any] | Refused] | Refused:
         """A row for every passage whose answer is fit to be a text; Refused in the place of the others."""
         if not replies:
@@ -143,7 +143,7 @@ class Task:
         return [self._row(row, n, exchange, params, model) for n, exchange in enumerate(replies)]
 
     def _row(
-        self, row: Mapping[str, Any], n: int, exchange: Exchange, params: Rephrase, model: Counter
+        self, row: Mapping[str, Any], n: int, exchange: Exchange, params: Rephrase, model: Count
     ) -> Mapping[str, Any] | Refused:
         cleaned = self._cleaned(f"{row['id']}/{n}/{params.seed}", exchange, params, model)
         if isinstance(cleaned, Refused):
@@ -152,7 +152,7 @@ class Task:
             return Refused("too_short", exchange.reply.text)
         return {"text": cleaned, "source_text": exchange.request.tag, "task": self.name}
 
-    def _cleaned(self, seed: str, exchange: Exchange, params: Rephrase, model: Counter) -> str | Refused:
+    def _cleaned(self, seed: str, exchange: Exchange, params: Rephrase, model: Count) -> str | Refused:
         reply = exchange.reply
         if reply.finish != "stop":
             return Refused("filtered" if reply.finish == "filtered" else "unfinished", reply.text)
@@ -171,11 +171,11 @@ class Task:
         return Refused("nothing_useful") if body.strip(" .*").upper() == "NOTHING" else body
 
 
-def _nothing_asked(row: Mapping[str, Any], params: Rephrase, model: Counter) -> Refused:
+def _nothing_asked(row: Mapping[str, Any], params: Rephrase, model: Count) -> Refused:
     return Refused("document_too_short" if model(row["text"]) < params.min_document_tokens else "no_passage_fits")
 
 
-def _with_pairs(seed: str, exchange: Exchange, params: DiverseQA, model: Counter) -> str | Refused:
+def _with_pairs(seed: str, exchange: Exchange, params: DiverseQA, model: Count) -> str | Refused:
     """Passage, then the pairs in random order: 1 to max(1, 10 * tokens / 150) of them (NeMo Curator)."""
     passage = exchange.request.tag
     found = answers.pairs(exchange.reply.text)
@@ -192,7 +192,7 @@ class _WholeDocument(Task):
     """The Wikipedia-style task joins the passages of a document again; one that failed leaves the document without it."""
 
     def parse(
-        self, row: Mapping[str, Any], replies: Sequence[Exchange], params: Rephrase, model: Counter
+        self, row: Mapping[str, Any], replies: Sequence[Exchange], params: Rephrase, model: Count
     ) -> Sequence[Mapping[str, Any] | Refused] | Refused:
         if not replies:
             return _nothing_asked(row, params, model)
@@ -214,7 +214,7 @@ _EXTRACT, _LIST = Task("extract_knowledge"), Task("knowledge_list")
 @ask_stage(
     version=1, reads={"text": TEXT}, writes=WRITES, parse=_WIKIPEDIA.parse, model=open_counter, prompts=_WIKIPEDIA.prompts
 )  # fmt: skip
-def wikipedia(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Wikipedia, model: Counter) -> list[Request] | None:
+def wikipedia(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Wikipedia, model: Count) -> list[Request] | None:
     """Retell each passage in the register of an encyclopaedia; the passages of a document are joined again."""
     return _WIKIPEDIA.ask(row, so_far, params, model)
 
@@ -222,7 +222,7 @@ def wikipedia(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Wikipe
 @ask_stage(
     version=1, reads={"text": TEXT}, writes=WRITES, parse=_QA.parse, model=open_counter, prompts=_QA.prompts
 )  # fmt: skip
-def diverse_qa(row: Mapping[str, Any], so_far: Sequence[Exchange], params: DiverseQA, model: Counter) -> list[Request] | None:
+def diverse_qa(row: Mapping[str, Any], so_far: Sequence[Exchange], params: DiverseQA, model: Count) -> list[Request] | None:
     """Questions of different kinds with their answers; a row is the passage followed by its pairs."""
     return _QA.ask(row, so_far, params, model)
 
@@ -230,7 +230,7 @@ def diverse_qa(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Diver
 @ask_stage(
     version=1, reads={"text": TEXT}, writes=WRITES, parse=_DISTILL.parse, model=open_counter, prompts=_DISTILL.prompts
 )  # fmt: skip
-def distill(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Distill, model: Counter) -> list[Request] | None:
+def distill(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Distill, model: Count) -> list[Request] | None:
     """The same content in fewer words."""
     return _DISTILL.ask(row, so_far, params, model)
 
@@ -239,7 +239,7 @@ def distill(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Distill,
     version=1, reads={"text": TEXT}, writes=WRITES, parse=_EXTRACT.parse, model=open_counter, prompts=_EXTRACT.prompts
 )  # fmt: skip
 def extract_knowledge(
-    row: Mapping[str, Any], so_far: Sequence[Exchange], params: ExtractKnowledge, model: Counter
+    row: Mapping[str, Any], so_far: Sequence[Exchange], params: ExtractKnowledge, model: Count
 ) -> list[Request] | None:
     """What can be learnt from a passage, told as a textbook would."""
     return _EXTRACT.ask(row, so_far, params, model)
@@ -248,8 +248,6 @@ def extract_knowledge(
 @ask_stage(
     version=1, reads={"text": TEXT}, writes=WRITES, parse=_LIST.parse, model=open_counter, prompts=_LIST.prompts
 )  # fmt: skip
-def knowledge_list(
-    row: Mapping[str, Any], so_far: Sequence[Exchange], params: KnowledgeList, model: Counter
-) -> list[Request] | None:
+def knowledge_list(row: Mapping[str, Any], so_far: Sequence[Exchange], params: KnowledgeList, model: Count) -> list[Request] | None:
     """The facts of a passage as lines of a list."""
     return _LIST.ask(row, so_far, params, model)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
-Count = Callable[[str], int]
-"""Tokens of a text by the vocabulary of the model that will read it."""
+from synthetic.tokens import Count
 
 
 def passages(text: str, count: Count, limit: int, *, floor: int = 0) -> list[str]:

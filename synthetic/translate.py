@@ -20,7 +20,7 @@ from stages.contract import TEXT, AskParams, Params, ask_stage, file, map_stage
 from stages.prompt import Exchange, Prompt, Refused, Request, read_prompt
 from synthetic.answers import has_preamble, is_refusal
 from synthetic.segments import parts
-from synthetic.tokens import Counter, counter
+from synthetic.tokens import Count, counter
 
 NAMES = {
     "ar": "Arabic", "cs": "Czech", "da": "Danish", "de": "German", "en": "English", "es": "Spanish", "fi": "Finnish",
@@ -43,7 +43,7 @@ class Translate(AskParams):
     temperature: float = Field(0.0, ge=0, description="Sampling temperature.")
 
 
-def open_counter(params: Translate) -> Counter:
+def open_counter(params: Translate) -> Count:
     """The token counter, opened once per worker."""
     return counter(params.tokenizer or params.model)
 
@@ -58,7 +58,7 @@ def _prompts(params: Translate) -> list[Prompt]:
 
 
 def _parse(
-    row: Mapping[str, Any], replies: Sequence[Exchange], params: Translate, model: Counter
+    row: Mapping[str, Any], replies: Sequence[Exchange], params: Translate, model: Count
 ) -> Sequence[Mapping[str, Any]] | Refused:
     for exchange in replies:
         if exchange.reply.finish != "stop":
@@ -88,7 +88,7 @@ def _unfenced(text: str) -> str:
     version=1, reads={"text": TEXT, "language": pa.string()}, parse=_parse, prompts=_prompts, model=open_counter,
     writes={"text": TEXT, "source_text": TEXT, "source_language": pa.string()},
 )  # fmt: skip
-def pages(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Translate, model: Counter) -> list[Request] | None:
+def pages(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Translate, model: Count) -> list[Request] | None:
     """Translate each document, part after part; parts are cut at paragraphs, lines, sentences, in this order of preference."""
     pieces = [p for p in parts(row["text"], model, params.max_part_tokens) if p.strip()]
     if len(so_far) >= len(pieces):

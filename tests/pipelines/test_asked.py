@@ -1,0 +1,186 @@
+"""Rows that wait for a language model, through the whole engine, against a real server on loopback."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections import Counter
+
+import pytest
+
+pytest.importorskip("aiohttp")
+
+STAGE = '''
+import pyarrow as pa
+from stages.contract import TEXT, AskParams, Params, ask_stage, map_stage
+from stages.prompt import Message, Prompt, Refused, Request, Sampling
+
+PROMPT = Prompt("own/say", 3, "test", ("text",), (Message("user", "Say: {{text}}"),), Sampling(max_tokens=20), {})
+
+class Say(AskParams):
+    rounds: int = 1
+
+def parse(row, replies, params):
+    if row["text"] == "poison":
+        raise RuntimeError("no such row")
+    if "refuse" in row["text"]:
+        return Refused("refusal", "it would not")
+    if "split" in row["text"]:
+        return [{"text": "a"}, Refused("unfinished", "b"), {"text": "c"}]
+    return [{"text": replies[-1].reply.text}] if replies else []
+
+@ask_stage(version=1, reads={"text": TEXT}, writes={"text": TEXT}, parse=parse, prompts=lambda p: [PROMPT])
+def say(row, so_far, params: Say):
+    """Say it."""
+    if len(so_far) >= params.rounds or row["text"] == "nothing":
+        return None
+    return [PROMPT.request({"text": row["text"] + "!" * len(so_far)})]
+
+class None_(Params):
+    longest: int = 1000
+
+@map_stage(version=1, reads={"text": TEXT}, writes={"drop_reason": pa.string()})
+def short(batch, params: None_):
+    """Drop long answers."""
+    return pa.table({"drop_reason": pa.array(["long" if len(t) > params.longest else None for t in batch["text"].to_pylist()], pa.string())})
+'''
+RECIPE = """
+name: talk
+steps:
+  docs: {{uses: stages.ingest.jsonl.rows, with: {{paths: {docs}, keep: {{n: int64}}}}}}
+  said: {{uses: talk_stage.say, from: docs, where: "n < 100", with: {{model: test-model{more}}}}}
+  kept: {{uses: talk_stage.short, from: said, with: {{longest: {longest}}}}}
+publish: {{talk: kept}}
+run: {{models: {{test-model: {{engine: openai, endpoints: ["{url}"], in_flight: 4}}}}, max_error_rate: 0.5}}
+"""
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Answers every chat with its last message in capitals, and counts."""
+
+    seen: Counter[str] = Counter()
+    broken = False
+
+    def do_POST(self):
+        form = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        last = form["messages"][-1]["content"]
+        Server.seen[last] += 1
+        if Server.broken:
+            self.send_response(401)
+            self.end_headers()
+            return
+        choice = {"message": {"role": "assistant", "content": last.upper()}, "finish_reason": "stop", "index": 0}
+        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Silence."""
+
+
+@pytest.fixture
+def server():
+    Server.seen, Server.broken = Counter(), False
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_address[1]}/v1"
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+TEXTS = ["one", "please refuse", "split this", "poison", "nothing", "one", "left out"]
+
+
+@pytest.fixture
+def talk(engine, server, monkeypatch):
+    monkeypatch.syspath_prepend(str(engine.folder))
+    monkeypatch.chdir(engine.folder)
+    import sys
+
+    sys.modules.pop("talk_stage", None)
+    engine.write("talk_stage.py", STAGE)
+    engine.rows("docs.jsonl", [{"text": t, "n": 200 if t == "left out" else i} for i, t in enumerate(TEXTS)])
+
+    def run(longest=1000, more=""):
+        return engine.run(RECIPE.format(url=server, docs="docs.jsonl", longest=longest, more=more))
+
+    return engine, run
+
+
+def test_every_parent_is_accounted_for_and_refusals_are_rows_with_reasons(talk):
+    engine, run = talk
+    assert run().code == 0
+    rows = engine.table("said")
+    assert [(r["text"], r["drop_reason"]) for r in rows] == [
+        ("SAY: ONE", None), (None, "refusal"), ("a", None), (None, "unfinished"), ("c", None), (None, "no_rows"), ("SAY: ONE", None),
+    ]  # fmt: skip
+    assert [r["id"].split("#")[1] for r in rows] == ["0", "0", "0", "1", "2", "0", "0"]
+    assert all(r["parent_id"] == r["id"].split("#")[0] for r in rows)
+    assert rows[0]["generator"] == {"model": "test-model", "prompt": "own/say", "version": 3}
+    assert [r["prompt_tokens"] for r in rows] == [7, 7, 7, 0, 0, 0, 7]
+    assert rows[1]["refusal"] == "it would not"
+    counts = engine.head("said")["counts"]
+    assert counts == {"in": 7, "standing": 3, "passed": 1, "quarantined": 1, "made": 4, "dropped": {"refusal": 1, "no_rows": 1}}
+    assert Server.seen["Say: one"] == 1, "identical requests are sent once"
+
+
+def test_another_threshold_behind_it_asks_nobody_again(talk):
+    engine, run = talk
+    assert run().code == 0
+    asked = sum(Server.seen.values())
+    assert run(longest=3).code == 0
+    assert sum(Server.seen.values()) == asked
+    assert engine.head("kept")["counts"]["dropped"] == {"long": 2}
+
+
+def test_a_changed_prompt_asks_anew_and_what_was_asked_before_comes_from_the_ledger(talk):
+    engine, run = talk
+    assert run().code == 0
+    asked = sum(Server.seen.values())
+    assert run(more=", rounds: 2").code == 0
+    first_rounds = [n for text, n in Server.seen.items() if not text.endswith("!")]
+    assert set(first_rounds) == {1}, "the first round was answered by the ledger"
+    assert sum(Server.seen.values()) > asked
+
+
+def test_a_store_made_from_the_ledger_alone_has_the_same_bytes(talk, engines, server, monkeypatch):
+    engine, run = talk
+    assert run().code == 0
+    other = engines("replay")
+    other.write("talk_stage.py", STAGE)
+    other.write("docs.jsonl", (engine.folder / "docs.jsonl").read_bytes())
+    monkeypatch.chdir(other.folder)
+    asked = sum(Server.seen.values())
+    recipe = RECIPE.format(url=server, docs="docs.jsonl", longest=1000, more="").replace(
+        f'engine: openai, endpoints: ["{server}"], in_flight: 4', f"engine: replay, store: {engine.store.root}"
+    )
+    assert other.run(recipe).code == 0
+    assert other.digests() == engine.digests()
+    assert sum(Server.seen.values()) == asked
+
+
+def test_a_wrong_key_commits_nothing_and_says_so_and_the_next_run_goes_on(talk):
+    engine, run = talk
+    Server.broken = True
+    result = run()
+    assert result.code == 1
+    assert "401" in result.errors[0]
+    assert "said" in result.errors[0]
+    Server.broken = False
+    assert run().code == 0
+    assert len(engine.table("said")) == 7
+
+
+def test_a_model_that_is_served_nowhere_is_refused_before_anything_runs(talk, server):
+    from pipelines.recipe import RecipeError
+
+    engine, _ = talk
+    recipe = RECIPE.format(url=server, docs="docs.jsonl", longest=1, more="").replace("with: {model: test-model", "with: {model: test-modl")
+    with pytest.raises(RecipeError, match=r"step 'said'.*test-modl.*test-model"):
+        engine.plan(recipe)
