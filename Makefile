@@ -7,12 +7,13 @@ MEGATRON = .venv-megatron
 MOTO = .venv-moto
 PERPLEXITY = .venv-perplexity
 ENCODER = .venv-encoder
+TRANSLATE = .venv-translate
 STORE = store
 GONE = http://www.hearth-and-crumb.example/bread/sourdough-starter
 PIP_FLAGS = --disable-pip-version-check --quiet -c requirements.lock
 PYTEST_FLAGS =
 
-.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder test-far wheel golden lock clean test-browser
+.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder test-far wheel golden lock clean test-browser test-translate
 
 help:
 	@echo 'make demo           run the packaged recipe on the packaged sample, and ask the store two questions'
@@ -22,6 +23,7 @@ help:
 	@echo 'make test-encoder   sequence-classification models by torch and ONNX (an environment of its own)'
 	@echo 'make test-browser   the report in a headless chromium (installs it where it is missing and you are root)'
 	@echo 'make test-far       an S3 server on loopback that misbehaves (moto, in an environment of its own), and Ray'
+	@echo 'make test-translate   apertium, Firefox Translations and CTranslate2 (an environment of its own)'
 	@echo 'make wheel          build dist/*.whl'
 	@echo 'make golden         write the list of public stage names anew'
 	@echo 'make lock           resolve the newest versions into requirements.lock'
@@ -106,6 +108,15 @@ $(MOTO)/.installed:
 
 test-far: $(VENV)/.installed-dev $(MOTO)/.installed
 	$(VENV)/bin/python -m pytest -m far $(PYTEST_FLAGS) tests/far
+$(TRANSLATE)/.installed: pyproject.toml requirements.lock
+	test -x $(TRANSLATE)/bin/python || $(PYTHON) -m venv $(TRANSLATE)
+	$(TRANSLATE)/bin/python -m pip install $(PIP_FLAGS) -e '.[translate,http]' pytest hypothesis
+	command -v apertium > /dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq apertium apertium-eng-spa > /dev/null; } \
+		|| echo 'apertium is not installed and this user cannot: its tests skip'
+	@touch $@
+
+test-translate: $(TRANSLATE)/.installed
+	$(TRANSLATE)/bin/python -m pytest $(PYTEST_FLAGS) tests/synthetic/test_translators.py
 
 wheel: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m hatchling build -t wheel

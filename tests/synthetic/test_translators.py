@@ -105,7 +105,7 @@ def tiny_marian(folder, ctranslate2, spm):
         embeddings = side.embeddings[0] if isinstance(side.embeddings, list) else side.embeddings
         fill(embeddings, len(words), width)
         side.scale_embeddings = True
-        side.position_encodings.encodings = dice.normal(size=(64, width)).astype(np.float32)
+        side.position_encodings.encodings = dice.normal(size=(512, width)).astype(np.float32)
         norm(side.layer_norm)
         layer = side.layer[0]
         attention(layer.self_attention, own=True)
