@@ -37,7 +37,7 @@ class Translate(AskParams):
     target: str = Field("en", description="ISO 639-1 code of the language to translate into.")
     prompt: str | None = file(None, "A prompt file of your own; none: the packaged one.")
     tokenizer: str | None = file(None, "tokenizer.json or GGUF of the model; none: the embedded model's vocabulary.")
-    max_part_tokens: int = Field(1000, ge=16, description="Tokens of the source that are translated at once.")
+    max_part_tokens: int = Field(1000, ge=1, description="Tokens of the source that are translated at once.")
     max_output_tokens: int = Field(2048, ge=16, description="Tokens after which an answer is cut off, and the document refused.")
     context_characters: int = Field(200, ge=0, description="Characters of the translation so far that the next part sees.")
     temperature: float = Field(0.0, ge=0, description="Sampling temperature.")

@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 
@@ -59,7 +60,7 @@ run: {{models: {{test-model: {{engine: openai, endpoints: ["{url}"], in_flight: 
 class Server(http.server.BaseHTTPRequestHandler):
     """Answers every chat with its last message in capitals, and counts."""
 
-    seen: Counter[str] = Counter()
+    seen: ClassVar[Counter[str]] = Counter()
     broken = False
 
     def do_POST(self):
@@ -140,7 +141,7 @@ def test_another_threshold_behind_it_asks_nobody_again(talk):
 
 
 def test_a_changed_prompt_asks_anew_and_what_was_asked_before_comes_from_the_ledger(talk):
-    engine, run = talk
+    _, run = talk
     assert run().code == 0
     asked = sum(Server.seen.values())
     assert run(more=", rounds: 2").code == 0
@@ -181,6 +182,8 @@ def test_a_model_that_is_served_nowhere_is_refused_before_anything_runs(talk, se
     from pipelines.recipe import RecipeError
 
     engine, _ = talk
-    recipe = RECIPE.format(url=server, docs="docs.jsonl", longest=1, more="").replace("with: {model: test-model", "with: {model: test-modl")
+    recipe = RECIPE.format(url=server, docs="docs.jsonl", longest=1, more="").replace(
+        "with: {model: test-model", "with: {model: test-modl"
+    )
     with pytest.raises(RecipeError, match=r"step 'said'.*test-modl.*test-model"):
         engine.plan(recipe)
