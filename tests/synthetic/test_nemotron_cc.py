@@ -161,7 +161,7 @@ def test_translation_goes_part_by_part_and_sees_the_end_of_the_last():
         body = request.messages[-1].content.split("=====\n")[1].rstrip("\n=")
         so_far.append(Exchange(request, Reply("=====\n" + body.upper() + "\n=====")))
     assert len(so_far) > 2
-    assert so_far[1].request.messages[-1].content.count("MIT WORTEN.") == 1
+    assert so_far[1].request.messages[-1].content.count("IT WORTEN.") == 1
     assert "German" in so_far[0].request.messages[0].content
     (out,) = translate.pages.parse(row, tuple(so_far), params, model=words)
     assert out["text"] == PAGE.upper()
