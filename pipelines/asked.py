@@ -75,6 +75,7 @@ def _outcomes(opened: Opened, rows: Rows, guard: Guard) -> Iterator[Outcome]:
 
     stage = opened.stage
     assert isinstance(stage, Ask)
+    assert isinstance(opened.params, AskParams)
     inputs = stage_input(rows.table, opened)
     stream = (row for low in range(0, inputs.num_rows, SLICE) for row in inputs.slice(low, SLICE).to_pylist())
 

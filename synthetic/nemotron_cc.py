@@ -131,8 +131,8 @@ class Task:
         return prompt_of(f"{self.name}_native" if native else self.name, params)
 
     def _values(self, params: Rephrase, text: str) -> dict[str, str]:
-        native = isinstance(params, DiverseQA) and params.language
-        return {"text": text, "language": params.language} if native else {"text": text}
+        language = params.language if isinstance(params, DiverseQA) else ""
+        return {"text": text, "language": language} if language else {"text": text}
 
     def parse(
         self, row: Mapping[str, Any], replies: Sequence[Exchange], params: Rephrase, model: Count
