@@ -34,8 +34,12 @@ def train(sentences: Iterable[list[str]], order: int = 5) -> Model:
     return estimated(counted(sentences, order))
 
 
-def estimated(plain: Sequence[Counter[Gram]]) -> Model:
-    """A model from plain counts, one order after the other (see `counted`); ValueError when there are none."""
+def estimated(plain: Sequence[Counter[Gram]], vocabulary: int | None = None) -> Model:
+    """A model from plain counts, one order after the other (see `counted`); ValueError when there are none.
+
+    `vocabulary` closes it: so many words can occur (the end mark counts, the begin mark does not), and each one not seen has
+    the probability of the unknown word. Models of different texts can then be compared.
+    """
     if not plain or not plain[0]:
         raise ValueError("no sentence to train on")
     counts = adjusted(plain)
@@ -43,16 +47,17 @@ def estimated(plain: Sequence[Counter[Gram]]) -> Model:
     backoffs: dict[Gram, float] = {}
     below: dict[Gram, float] = {}
     levels = []
+    floor = 1.0 / (vocabulary or len(counts[0]) + 1)
     for level, (d1, d2, d3) in zip(counts, discounts, strict=True):
         totals, kinds = contexts(level)
         gamma = {context: (d1 * ones + d2 * twos + d3 * more) / totals[context] for context, (ones, twos, more) in kinds.items()}
         current = {
             gram: max(count - (d1, d2, d3)[min(count, 3) - 1], 0.0) / totals[gram[:-1]]
-            + gamma[gram[:-1]] * (below[gram[1:]] if below else 1.0 / (len(counts[0]) + 1))
+            + gamma[gram[:-1]] * (below[gram[1:]] if below else floor)
             for gram, count in level.items()
         }
         if not below:
-            current[(UNKNOWN,)] = gamma[()] / (len(counts[0]) + 1)
+            current[(UNKNOWN,)] = gamma[()] * floor
         backoffs |= {context: value for context, value in gamma.items() if context}
         levels.append(current)
         below = current
@@ -124,3 +129,16 @@ def arpa_lines(model: Model, order: int) -> Iterator[tuple[str, str]]:
         weight = "" if last else f"\t{math.log10(model.backoffs[gram]) if gram in model.backoffs else 0.0:.7f}"
         text = " ".join(gram)
         yield text, f"{known[gram]:.7f}\t{text}{weight}\n"
+
+
+def log10_of(model: Model, gram: Gram) -> float:
+    """The last word's log10 probability after the words before it, as a reader of the ARPA file computes it."""
+    gram = gram[-len(model.probabilities) :]
+    total = 0.0
+    while (found := model.probabilities[len(gram) - 1].get(gram)) is None:
+        if len(gram) == 1:
+            return total + math.log10(model.probabilities[0][(UNKNOWN,)])
+        if weight := model.backoffs.get(gram[:-1]):
+            total += math.log10(weight)
+        gram = gram[1:]
+    return total + math.log10(found)

@@ -4,7 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from classifiers.kneser_ney import BEGIN, END, FALLBACK, UNKNOWN, Model, adjusted, counted, discounts_of, train, write_arpa
+from classifiers.kneser_ney import (
+    BEGIN,
+    END,
+    FALLBACK,
+    UNKNOWN,
+    Model,
+    adjusted,
+    counted,
+    discounts_of,
+    estimated,
+    log10_of,
+    train,
+    write_arpa,
+)
 
 TEXT = """the mill grinds corn
 the mill by the river grinds slowly
@@ -77,3 +90,21 @@ def test_kenlm_reads_the_file_and_agrees(tmp_path: Path) -> None:
         padded = (BEGIN, *words, END)
         ours = sum(log10(model, padded[: at + 1]) for at in range(1, len(padded)))
         assert read.score(line, bos=True, eos=True) == pytest.approx(ours, abs=1e-4)
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_a_closed_vocabulary_shares_the_rest_among_the_words_not_seen(order: int) -> None:
+    words = {w for s in SENTENCES for w in s} | {END}
+    unseen = {f"new{i}" for i in range(7)}
+    model = estimated(counted(SENTENCES, order), vocabulary=len(words | unseen))
+    for context in ((), (BEGIN, "the"), ("never", "river")):
+        assert sum(10 ** log10_of(model, (*context, word)) for word in words | unseen) == pytest.approx(1, abs=1e-9)
+
+
+def test_reading_a_model_agrees_with_the_plain_recursion() -> None:
+    model = train(SENTENCES, 3)
+    for line in ("the mill grinds slowly", "a river of corn", "the the the"):
+        padded = (BEGIN, *line.split(), END)
+        for at in range(1, len(padded)):
+            known = padded[: at + 1] if (padded[at],) in model.probabilities[0] else (*padded[:at], UNKNOWN)
+            assert log10_of(model, padded[: at + 1]) == pytest.approx(log10(model, known))
