@@ -94,7 +94,7 @@ test-encoder: $(ENCODER)/.installed
 	$(ENCODER)/bin/python -m pytest -m encoder $(PYTEST_FLAGS) tests/classifiers/test_encoder.py
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
-	command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium; } || { echo 'install chromium, or name one in CHROMIUM'; exit 1; }
+	test -n "$$CHROMIUM" || command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium; } || { echo 'install chromium, or name one in CHROMIUM'; exit 1; }
 	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[browser]'
 	@touch $@
 

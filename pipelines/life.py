@@ -13,6 +13,7 @@ from manifests.catalog import Catalog, CatalogError, plainly
 from manifests.step_views import AT, UNIT, RecipeViews, Step, literal
 from manifests.store import Store
 from pipelines.answers import cell
+from pipelines.trace import token_place, trace_token
 
 MOST = 5
 """Documents told of one URL, and rows told of one step; the rest is counted."""
@@ -48,7 +49,12 @@ class Life:
 
 
 def lives(store: Store, wanted: str, recipes: Collection[str] | None = None) -> list[Life]:
-    """The lives of a document id or URL in every recipe that read it; CatalogError says where it was looked for."""
+    """The lives of a document id, a URL or TOKEN-SHARD:OFFSET in every recipe that read it.
+
+    CatalogError says where an unknown one was looked for.
+    """
+    if (place := token_place(wanted)) is not None:
+        wanted = trace_token(store, *place)
     catalog = Catalog(store, recipes=recipes or None)
     catalog.refresh()
     with plainly():

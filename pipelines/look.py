@@ -15,6 +15,7 @@ from manifests.catalog import Catalog, CatalogError, plainly
 from manifests.step_views import AT, UNIT, Step, literal, quoted
 from manifests.store import Store
 from pipelines.answers import cell, fit
+from pipelines.reread import Rereader
 
 LINES = 12
 """Lines of text that are shown of a document."""
@@ -30,17 +31,19 @@ def peek(
     """
     width = width or min(shutil.get_terminal_size((100, 24)).columns, 160)
     with plainly():
-        return _Peek(Catalog(store, recipes=[recipe_name]), step, dropped, width).show(n, offset, seed, before=before)
+        return Documents(Catalog(store, recipes=[recipe_name]), step, dropped=dropped).show(n, offset, seed, width, before=before)
 
 
-class _Peek:
-    """Some documents of one step."""
+class Documents:
+    """The documents of one step: those that stand, or those that it dropped."""
 
-    def __init__(self, catalog: Catalog, name: str, dropped: bool, width: int) -> None:
+    def __init__(self, catalog: Catalog, name: str, *, dropped: bool = False) -> None:
         catalog.refresh()
         (self.views,) = catalog.views.values()
-        self.catalog, self.dropped, self.width = catalog, dropped, width
+        self.catalog, self.dropped = catalog, dropped
         self.step = self._complete(name)
+        record = catalog.store.records("recipes")[self.views.name]
+        self.again = Rereader(record, self.views)
 
     def _complete(self, name: str) -> Step:
         step = self.views.steps.get(name)
@@ -50,21 +53,31 @@ class _Peek:
             raise CatalogError(f"{self.views.name}.{name} {fault}; steps to look at: {there or 'none'}")
         return step
 
-    def show(self, n: int, offset: int, seed: int | None, *, before: bool) -> str:
-        """The whole page."""
+    def show(self, n: int, offset: int, seed: int | None, width: int, *, before: bool) -> str:
+        """Some documents as text."""
         what = f"{self.views.name}.{self.step.name}"
         if self.step.shape == "export":
             return f"{what} writes files: `gristmill sql 'from {what}'` lists them"
-        counts = self._counts()
-        total = sum(counts)
-        kind = "dropped here" if self.dropped else "standing"
+        total = self.total()
         if not total:
-            return f"{what}: no row is {kind}"
+            return f"{what}: no row is {self.kind}"
         chosen = range(offset, min(offset + n, total)) if seed is None else sorted(Random(seed).sample(range(total), min(n, total)))
-        rows = self._rows(chosen, counts) if chosen else []
-        older = self._before(rows) if before and rows else {}
-        pages = [self._page(row, f"{at + 1:,} of {total:,} {kind}", older) for at, row in zip(chosen, rows, strict=True)]
+        rows = self.rows(self.places(chosen)) if chosen else []
+        older = self.before(rows) if before and rows else {}
+        pages = [
+            "\n".join(page(self, row, f"{at + 1:,} of {total:,} {self.kind}", width, older))
+            for at, row in zip(chosen, rows, strict=True)
+        ]
         return "\n\n".join([what, *pages])
+
+    @property
+    def kind(self) -> str:
+        """What these documents are."""
+        return "dropped here" if self.dropped else "standing"
+
+    def total(self) -> int:
+        """How many there are, from the accounts."""
+        return sum(self._counts())
 
     def _counts(self) -> list[int]:
         """Rows that qualify in each part, from the accounts."""
@@ -79,21 +92,44 @@ class _Peek:
                 counts.append(fell if step.shape in ("layer", "verdict") else 0)
         return counts
 
-    def _rows(self, chosen: Sequence[int], counts: list[int]) -> list[dict[str, Any]]:
-        """The rows of these ordinals, in order; only their parts are opened."""
+    def places(self, chosen: Sequence[int]) -> list[tuple[str, int]]:
+        """Unit and position of these ordinals, in order; only their parts are opened."""
+        counts = self._counts()
         ends = list(accumulate(counts))
-        places = [bisect_right(ends, at) for at in chosen]
-        parts = sorted(set(places))
-        every = self.catalog.files.keys(self.step.object, self.step.units)
-        self.keys = [every[i] for i in parts]
-        query = self._select((), self.keys)
+        parts = [bisect_right(ends, at) for at in chosen]
+        every = self._every()
+        opened = sorted(set(parts))
+        query = self._select((), [every[i] for i in opened])
         found: dict[int, list[int]] = {}
         for unit, at in self._fetch(f"select {quoted(UNIT)}, {quoted(AT)} from ({query}) order by all"):
-            found.setdefault(unit, []).append(at)
-        wanted = [(u, found[u][at - ends[p] + counts[p]]) for at, p in zip(chosen, places, strict=True) for u in [parts.index(p)]]
-        where = " or ".join(f"({quoted(UNIT)} = {unit} and {quoted(AT)} = {at})" for unit, at in wanted)
+            found.setdefault(opened[unit], []).append(at)
+        return [(every[part], found[part][at - ends[part] + counts[part]]) for at, part in zip(chosen, parts, strict=True)]
+
+    def where(self, condition: str, most: int) -> list[tuple[str, int]]:
+        """Places of the first documents that meet an SQL condition. CatalogError when it cannot be understood."""
+        every = self._every()
+        columns = f"select {quoted(UNIT)}, {quoted(AT)} from ({self._select(None, every)}) where ({condition})"
+        with plainly():
+            return [(every[unit], at) for unit, at in self._fetch(f"{columns} order by all limit {most}")]
+
+    def rows(self, places: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
+        """The rows at these places, in the order of the step."""
+        wanted = {key for key, _ in places}
+        self.keys = [key for key in self._every() if key in wanted]
+        index = {key: i for i, key in enumerate(self.keys)}
+        where = " or ".join(f"({quoted(UNIT)} = {index[key]} and {quoted(AT)} = {at})" for key, at in places)
         columns = f"select * from ({self._select(None, self.keys)}) where {where} order by {quoted(UNIT)}, {quoted(AT)}"
         return self._dicts(columns)
+
+    def _every(self) -> list[str]:
+        return self.catalog.files.keys(self.step.object, self.step.units)
+
+    def text(self, row: dict[str, Any]) -> str | None:
+        """A row's text; read again from its source where it is not stored."""
+        if row.get("text") is not None or "text" not in self.step.columns:
+            return row.get("text")
+        passages = self.again.passages(row, self.step)
+        return next((p.before if self.dropped else p.after for p in passages if p.step == self.step.name), None)
 
     def _select(self, columns: Collection[str] | None, keys: Sequence[str]) -> str:
         if self.dropped:
@@ -108,7 +144,7 @@ class _Peek:
         names = [d[0] for d in result.description or ()]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
-    def _before(self, rows: list[dict[str, Any]]) -> dict[str, str | None]:
+    def before(self, rows: list[dict[str, Any]]) -> dict[str, str | None]:
         """Text of the parent rows, by their id."""
         ids = ", ".join(literal(i) for row in rows for i in (str(row["id"]), _parent(str(row["id"]))))
         found: dict[str, str | None] = {}
@@ -128,22 +164,30 @@ class _Peek:
             return [k.removeprefix(f"{index}-") for k in self.keys if k.startswith(f"{index}-")]
         return None
 
-    def _page(self, row: dict[str, Any], place: str, older: dict[str, str | None]) -> str:
-        apart = {UNIT, AT, "text", "drop_reason", "url", "id", "origin"}
-        small = [n for n in row if n not in apart and not self.step.types[n].startswith(("large_", "struct", "list", "binary"))]
-        facts = [f"{n}={fit(' '.join(str(cell(row[n])).split()), 48).strip()}" for n in small if row[n] not in (None, "")]
-        lines = [f"── {place} ── {row.get('url') or ''}".rstrip(), f"id {row.get('id')}"]
-        lines += [f"dropped: {row['drop_reason']}"] if self.dropped else []
-        lines += shorten("  ".join(facts), self.width, 4)
-        text, origin, own = row.get("text"), row.get("origin"), str(row.get("id"))
-        parent = own if own in older else _parent(own)
-        if parent in older:
-            lines += ["", *_beside(older[parent], text, self.width)]
-        elif text is not None:
-            lines += ["", *shorten(text, self.width, LINES)]
-        elif "text" in self.step.columns:
-            lines.append("(text is not stored here" + (f"; its bytes: {origin['unit']}:{origin['offset']})" if origin else ")"))
-        return "\n".join(lines)
+
+def facts(documents: Documents, row: dict[str, Any], width: int) -> list[str]:
+    """The small columns of a row, wrapped."""
+    apart = {UNIT, AT, "text", "drop_reason", "url", "id", "origin"}
+    kinds = documents.step.types
+    small = [n for n in row if n not in apart and not kinds[n].startswith(("large_", "struct", "list", "binary"))]
+    told = [f"{n}={fit(' '.join(str(cell(row[n])).split()), 48).strip()}" for n in small if row[n] not in (None, "")]
+    return shorten("  ".join(told), width, 4)
+
+
+def page(documents: Documents, row: dict[str, Any], place: str, width: int, older: dict[str, str | None]) -> list[str]:
+    """One document: where it stands, its facts, and its text, beside the text before where there is one."""
+    lines = [f"── {place} ── {row.get('url') or ''}".rstrip(), f"id {row.get('id')}"]
+    lines += [f"dropped: {row['drop_reason']}"] if documents.dropped else []
+    lines += facts(documents, row, width)
+    text, origin, own = documents.text(row), row.get("origin"), str(row.get("id"))
+    parent = own if own in older else _parent(own)
+    if parent in older:
+        lines += ["", *beside(older[parent], text, width)]
+    elif text is not None:
+        lines += ["", *shorten(text, width, LINES)]
+    elif "text" in documents.step.columns:
+        lines.append("(text is not stored here" + (f"; its bytes: {origin['unit']}:{origin['offset']})" if origin else ")"))
+    return lines
 
 
 def _parent(document: str) -> str:
@@ -161,8 +205,8 @@ def shorten(text: str, width: int, lines: int) -> list[str]:
     return shown
 
 
-def _beside(before: str | None, after: str | None, width: int) -> list[str]:
-    """Two texts side by side, from the first line that differs; `|` marks lines that do."""
+def beside(before: str | None, after: str | None, width: int, most: int = 2 * LINES) -> list[str]:
+    """Two texts side by side, from shortly before the first line that differs; `|` marks lines that do."""
     if before is None or after is None:
         which = " and ".join(name for name, text in (("before", before), ("after", after)) if text is None)
         return [f"(the text {which} is not stored)", *shorten(before or after or "", width, LINES)]
@@ -175,5 +219,5 @@ def _beside(before: str | None, after: str | None, width: int) -> list[str]:
         mark = " " if tag == "equal" else "|"
         pairs += [(x, mark, y) for x, y in zip_longest(left[a:b], right[c:d], fillvalue="")]
     first = max(next((i for i, pair in enumerate(pairs) if pair[1] == "|"), 0) - 2, 0)
-    body = [f"{fit(x, half)} {mark} {y}".rstrip() for x, mark, y in pairs[first : first + 2 * LINES]]
+    body = [f"{fit(x, half)} {mark} {y}".rstrip() for x, mark, y in pairs[first : first + most]]
     return [f"{fit('before', half)}   after", *body]

@@ -39,7 +39,10 @@ def _bars(
     encoding: dict[str, Any] = {
         "y": alt.Y(f"{y}:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)),
         "x": alt.X(
-            f"{x}:Q", title=title, stack=zero if colour else None, axis=alt.Axis(format="%" if zero == "normalize" else "~s")
+            f"{x}:Q",
+            title=title,
+            stack=zero if colour else None,
+            axis=alt.Axis(format="%" if zero == "normalize" else "~s", tickCount=8),
         ),
         "tooltip": [alt.Tooltip(f"{y}:N"), *([alt.Tooltip(f"{colour}:N")] if colour else []), alt.Tooltip(f"{x}:Q", format=",")],
     }

@@ -77,6 +77,8 @@ def peek(
     dropped: Annotated[bool, typer.Option("--dropped", help="Show what the step dropped, and why.")] = False,
     before: Annotated[bool, typer.Option("--before", help="Show the parent's text beside.")] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="A random sample by this seed instead of the first.")] = None,
+    pager: Annotated[bool, typer.Option("--pager", help="Page through all: search, filter, mark good or bad.")] = False,
+    marks: Annotated[Path | None, typer.Option("--marks", help="The pager's marks; default: RECIPE.STEP.marks.jsonl here.")] = None,
 ) -> None:  # fmt: skip
     """Look at documents of a step."""
 
@@ -84,6 +86,14 @@ def peek(
         from pipelines import look
 
         name = recipe_name(store, recipe)
+        if pager:
+            from manifests.catalog import Catalog
+            from pipelines.pager import Pager
+            from pipelines.pager import run as page
+
+            documents = look.Documents(Catalog(store_at(store), recipes=[name]), step, dropped=dropped)
+            page(Pager(documents, marks or Path(f"{name}.{step}.marks.jsonl"), beside=before))
+            return DONE
         typer.echo(look.peek(store_at(store), name, step, n, dropped=dropped, before=before, seed=seed))
         return DONE
 

@@ -112,6 +112,13 @@ def test_a_url_finds_every_capture_and_a_child_its_document(full):
     assert record["end"].startswith("in 1 place")
 
 
+def test_a_token_of_a_shard_leads_to_its_document(full):
+    (found,) = life.lives(full.store, "r3")
+    (written,) = [m.values for m in found.moments if m.verdict == "written"]
+    last = written["start"] + written["tokens"] - 1
+    assert [one.id for one in life.lives(full.store, f"{written['file']}:{last}")] == ["r3"]
+
+
 def test_an_unknown_document_says_where_it_was_looked_for(full):
     with pytest.raises(
         CatalogError, match=r"no document has the id r99; looked in pages\.lines \(5 rows\), pages\.web \(2 rows\)"

@@ -218,7 +218,11 @@ def test_peek_at_dropped_rows_gives_reason_values_and_the_place_of_the_bytes(sto
     text = look.peek(store, "pages", "long", dropped=True)
     assert "── 3 of 3 dropped here ── https://site.example/14" in text
     assert "dropped: too_short\nsize=5" in text
-    assert "(text is not stored here; its bytes: rows2.jsonl:" in text
+    assert text.endswith("size=5\n\nshort")  # read again from its source
+    record = store.records("recipes")["pages"]
+    record["steps"]["lines"]["inputs"] = "/nowhere/rows*.jsonl"
+    store.record("recipes", "pages", record)
+    assert "(text is not stored here; its bytes: rows2.jsonl:" in look.peek(store, "pages", "long", dropped=True)
     assert look.peek(store, "pages", "polite", dropped=True) == "pages.polite: no row is dropped here"
 
 
