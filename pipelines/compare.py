@@ -116,7 +116,7 @@ def last_run(store: Store) -> str:
     """Id of the last run that wrote a record; CatalogError while there is none."""
     runs = run_records(store)
     if not runs:
-        raise CatalogError(f"{store.root}: nothing has run here yet")
+        raise CatalogError(f"{store.url}: nothing has run here yet")
     return next(iter(runs))
 
 

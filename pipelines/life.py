@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-import pyarrow.parquet as pq
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from manifests.catalog import Catalog, CatalogError, plainly
+from manifests.place import read_parquet
 from manifests.step_views import AT, UNIT, RecipeViews, Step, literal
 from manifests.store import Store
 from pipelines.answers import cell
@@ -177,7 +179,8 @@ class _Reader:
         tables = [(p, s) for p in manifest.parts for s in p.files if s.endswith(DOCS)] if manifest else []
         found = []
         for part, docs in tables:
-            table = pq.read_table(target.part(part.unit, docs), filters=[("id", "in", sorted(life.ids))])
+            table = read_parquet(target.part(part.unit, docs))
+            table = table.filter(pc.is_in(table["id"], pa.array(sorted(life.ids))))
             own = [s for s in part.files if s.startswith(docs.removesuffix(DOCS) + ".") and not s.endswith(DOCS)]
             file = str(target.part(part.unit, own[0])) if own else part.unit
             rows = table.to_pylist()

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from manifests.catalog import CatalogError
-from manifests.shard import replace_file
+from manifests.place import replace_file
 from manifests.step_views import literal
 from pipelines.look import Documents, beside, facts
 

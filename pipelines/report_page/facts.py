@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from manifests.catalog import Catalog, plainly
 from manifests.step_views import RecipeViews, Step, literal, quoted
 from manifests.store import Store
@@ -64,12 +62,12 @@ def gather(store: Store, name: str) -> tuple[Facts, Catalog, RecipeViews]:
 
 def _run(store: Store, name: str, recipe: str) -> dict[str, Any]:
     """The run of this id, or the last one of the recipe."""
-    folder = store.root / "runs"
-    ids = [name] if (folder / name).is_dir() else sorted((p.name for p in folder.glob(f"*-{recipe}-*")), reverse=True)
+    runs = store.runs()
+    ids = [name] if name in runs else [r for r in reversed(runs) if f"-{recipe}-" in r]
     for run in ids:
-        path = folder / run / "result.json"
-        if path.exists():
-            return {"id": run, **orjson.loads(path.read_bytes())}
+        result = store.result(run)
+        if result is not None and result.get("recipe") == recipe:
+            return {"id": run, **result}
     return {"id": ids[0] if ids else None}
 
 
