@@ -31,6 +31,7 @@ class VllmEngine:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._llm: Any = None
+        self._died = ""
 
     async def start(self) -> None:
         """Load the weights: half a minute on a CPU, minutes for a large model."""
@@ -60,6 +61,8 @@ class VllmEngine:
         assert self._loop is not None
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._orders.put((wanted, future))
+        if self._died:
+            self._fail_all(self._died)
         return await future
 
     async def close(self) -> None:
@@ -71,18 +74,17 @@ class VllmEngine:
 
     def _work(self) -> None:
         """The thread of the engine: it alone touches vLLM."""
-        going = True
-        while going or self._futures:
-            going = self._take() and going
-            if not self._futures:
-                continue
-            try:
-                finished = [output for output in self._llm.llm_engine.step() if output.finished]
-            except Exception as error:  # the boundary: a dead engine fails everything that waits for it, with its reason
-                self._fail_all(error)
-                return
-            for output in finished:
-                self._resolve(output)
+        try:
+            going = True
+            while going or self._futures:
+                going = self._take() and going
+                if self._futures:
+                    for output in self._llm.llm_engine.step():
+                        if output.finished:
+                            self._resolve(output)
+        except Exception as error:  # the boundary: a dead engine fails everything that waits for it, with its reason
+            self._died = f"run.models.{self._model}: vLLM died ({type(error).__name__}: {error})"
+            self._fail_all(self._died)
 
     def _take(self) -> bool:
         """Add what came; wait for the first when there is nothing to do. False when the engine shall stop."""
@@ -116,9 +118,13 @@ class VllmEngine:
         else:
             self._tell(future, Reply(one.text, finish, len(output.prompt_token_ids or ()), len(one.token_ids)))
 
-    def _fail_all(self, error: Exception) -> None:
-        for future in self._futures.values():
-            self._tell(future, Deferred(f"run.models.{self._model}: vLLM died ({type(error).__name__}: {error})"))
+    def _fail_all(self, reason: str) -> None:
+        waiting = [*self._futures.values()]
+        while not self._orders.empty():
+            order = self._orders.get()
+            waiting += [order[1]] if order is not None else []
+        for future in waiting:
+            self._tell(future, Deferred(reason))
         self._futures.clear()
 
     def _tell(self, future: asyncio.Future[Reply], what: Reply | Exception) -> None:
