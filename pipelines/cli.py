@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from pipelines.verbs import looking, mix, recipes, stage, stores
+from pipelines.verbs import looking, mix, prompts, recipes, stage, stores
 from pipelines.verbs.options import FAILED
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ for verb in VERBS:
     app.command()(verb)
 app.add_typer(stage.stages_app, name="stages")
 app.add_typer(mix.mix_app, name="mix")
+app.add_typer(prompts.prompts_app, name="prompts")
 
 
 def main() -> None:
