@@ -18,7 +18,7 @@ app = typer.Typer(
 
 VERBS: tuple[Callable[..., None], ...] = (
     recipes.plan, recipes.run, stage.step, looking.sql, looking.explain, looking.diff, looking.peek, looking.report,
-    stores.status, stores.verify, stores.gc, stores.doctor, stores.models,
+    stores.status, stores.verify, stores.export, stores.gc, stores.doctor, stores.models,
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from pipelines.graph import Node
 from pipelines.recipe import RecipeError
 from pipelines.targets import Layout
+from stages.contract import Unusable
 from stages.mixture import Demand, Mixture, stocks
 
 BUDGET = "stages.blend.budget"
@@ -31,7 +32,7 @@ def _demand(layout: Layout, node: Node) -> Demand | None:
     parts = [str(folder.part(unit.key)) for unit in layout.frames[target.frame]]
     try:
         return Demand(node.params, stocks(pq.ParquetDataset(parts).read(use_threads=False), node.params.seed))
-    except ValueError as error:
+    except Unusable as error:
         raise RecipeError(f"{node.step.place}: step '{node.name}': {error}") from error
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from stages.contract import Params
+from stages.contract import Params, Unusable
 from stages.order import BUCKETS, SHIFT, Hashes, bucket_of, dealt, turned
 
 ROUNDING = 0.005
@@ -157,10 +157,10 @@ class Cut:
 
 
 def stocks(sizes: pa.Table, seed: int) -> dict[str, Stock]:
-    """Sources by name out of the dataset that `sizes` made; ValueError when that was made with another seed."""
+    """Sources by name out of the dataset that `sizes` made; Unusable when that was made with another seed."""
     made = set(sizes["seed"].unique().to_pylist())
     if made - {seed}:
-        raise ValueError(f"the sizes were counted in the order of seed {min(made)}, the mixture has seed {seed}: use one seed")
+        raise Unusable(f"the sizes were counted in the order of seed {min(made)}, the mixture has seed {seed}: use one seed")
     names = sizes["source"].combine_chunks().dictionary_encode()
     found = {}
     for index, name in enumerate(names.dictionary.to_pylist()):

@@ -36,6 +36,23 @@ def verify(store: StoreOption = DEFAULT_STORE) -> None:
     guarded(work)
 
 
+def export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A published export, or RECIPE.STEP.")],
+    where: Annotated[str, typer.Argument(metavar="WHERE", help="A folder, or a URL such as s3://bucket/path.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Copy an export to where training reads it, each file checked after the copy; a stopped copy goes on where it was."""
+
+    def work() -> int:
+        from manifests.store import Store
+        from pipelines.deliver import deliver
+
+        deliver(Store(store).existing(), name, where, typer.echo)
+        return DONE
+
+    guarded(work)
+
+
 def gc(
     store: StoreOption = DEFAULT_STORE,
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it only say what would go.")] = False,

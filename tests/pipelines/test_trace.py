@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -19,22 +20,23 @@ from pipelines.trace import token_place, trace_token
 ROOT = Path(__file__).parents[2]
 RECIPE = """
 name: blend
-params: {tokens: 900}
+params: {tokens: 4000}
 steps:
   web:     {uses: stages.ingest.jsonl.rows, with: {paths: "${here}/web*.jsonl", columns: {id: id, text: text}}}
   wiki:    {uses: stages.ingest.jsonl.rows, with: {paths: "${here}/wiki*.jsonl", columns: {id: id, text: text}}}
   all:     {uses: stages.compact.keep, from: [web, wiki]}
-  counted: {uses: stages.tokenize.count, from: all}
+  counted: {uses: stages.tokenize.count, from: all, with: {tokenizer: "${here}/bytes.tiktoken", pattern: '.', specials: {"<|endoftext|>": 256}}}
   sizes:   {uses: stages.blend.sizes, from: counted}
   budget:  {uses: stages.blend.budget, from: counted, given: {sizes: sizes}, with: {tokens: "${tokens}", shares: {web: 0.7, wiki: 0.3}}}
   mix:     {uses: stages.blend.take, from: counted, given: {budget: budget}}
   spread:  {uses: stages.shuffle.by_hash, from: mix, with: {shards: 2, columns: {phase: string, step: string, copies: int32}}}
-  shards:  {uses: stages.export.megatron.shards, from: spread, with: {split_by: [phase, step]}}
+  shards:  {uses: stages.export.megatron.shards, from: spread, with: {split_by: [phase, step], tokenizer: "${here}/bytes.tiktoken", pattern: '.', specials: {"<|endoftext|>": 256}}}
 """
 
 
 @pytest.fixture
 def blended(engine: Any) -> Any:
+    engine.write("bytes.tiktoken", b"".join(base64.b64encode(bytes([b])) + b" %d\n" % b for b in range(256)))
     engine.rows("web.jsonl", [{"id": f"web{n}", "text": f"page {n} says " + "water " * (n % 7)} for n in range(90)])
     engine.rows("wiki.jsonl", [{"id": f"wiki{n}", "text": f"article {n} on mills " * 3} for n in range(9)])
     assert engine.run(RECIPE).code == 0
@@ -45,8 +47,8 @@ def test_every_token_leads_back_to_the_document_it_came_from(blended: Any) -> No
     checked = 0
     for shard in sorted((blended.store.root / "objects").glob("shards-*/parts/*.bin")):
         stem = str(shard).removesuffix(".bin")
-        tokens = np.fromfile(shard, "<i4")
-        ends = [*np.flatnonzero(tokens == 2), len(tokens)]
+        tokens = np.fromfile(shard, "<u2")
+        ends = [*np.flatnonzero(tokens == 256), len(tokens)]
         expected, document = [], 0
         ids = pq.read_table(f"{stem}.docs.parquet")["id"].to_pylist()
         for offset in range(len(tokens)):
@@ -87,6 +89,7 @@ def test_explain_goes_from_a_token_to_the_bytes_of_its_page(blended: Any) -> Non
 
 
 def test_the_mixture_is_planned_before_it_is_made_and_refused_before_a_byte_is_written(engine: Any) -> None:
+    engine.write("bytes.tiktoken", b"".join(base64.b64encode(bytes([b])) + b" %d\n" % b for b in range(256)))
     engine.rows("web.jsonl", [{"id": f"web{n}", "text": "water " * 9} for n in range(90)])
     engine.rows("wiki.jsonl", [{"id": f"wiki{n}", "text": "mill " * 9} for n in range(9)])
     recipe = str(engine.write("recipe.yaml", RECIPE))
@@ -98,10 +101,10 @@ def test_the_mixture_is_planned_before_it_is_made_and_refused_before_a_byte_is_w
     known = gristmill("mix", "plan", recipe, *store, "--json")
     (mixture,) = json.loads(known.stdout)
     by_source = {row["source"]: row for row in mixture["sources"]}
-    assert (by_source["web"]["wanted"], by_source["wiki"]["wanted"], by_source["wiki"]["documents"]) == (630, 270, 9)
+    assert (by_source["web"]["wanted"], by_source["wiki"]["wanted"], by_source["wiki"]["documents"]) == (2800, 1200, 9)
     assert "can be made; seen more than once" in gristmill("plan", recipe, *store).stdout
     objects = sorted(p.name for p in (engine.store.root / "objects").iterdir())
-    refused = gristmill("run", recipe, *store, "--set", "tokens=5000")
+    refused = gristmill("run", recipe, *store, "--set", "tokens=50000")
     assert refused.returncode == 2
     assert "step 'budget': the mixture wants" in refused.stderr
     assert "Either ask for that many, or let" in refused.stderr

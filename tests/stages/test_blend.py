@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.blend import Cuts, Sizes, Take, budget, sizes, take
+from stages.contract import Unusable
 from stages.mixture import Demand, Mixture, stocks
 from stages.order import BUCKETS, dealt, hashes, turned
 
@@ -223,7 +224,7 @@ def test_an_id_that_occurs_twice_is_refused_or_counted() -> None:
 def test_sizes_of_another_seed_are_refused() -> None:
     rows = frame({"a": [5] * 9})
     mixture = Mixture(budgets={"a": 20}, seed=2)
-    with pytest.raises(ValueError, match="counted in the order of seed 1, the mixture has seed 2"):
+    with pytest.raises(Unusable, match="counted in the order of seed 1, the mixture has seed 2"):
         Demand(mixture, stocks(measured(rows, seed=1), mixture.seed))
 
 
