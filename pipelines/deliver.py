@@ -14,11 +14,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
+from manifests.place import open_url
 from manifests.store import Object, Store, StoreError
 
 BLOCK = 8 << 20
@@ -30,7 +30,7 @@ SUMS = "SHA256SUMS"
 class Piece:
     """A file to copy: where it is, where it goes, and what it has to be."""
 
-    source: Path
+    source: str
     target: str
     size: int
     digest: str
@@ -83,16 +83,17 @@ def deliver(store: Store, name: str, where: str, say: Callable[[str], Any]) -> i
     """Copy and check every file that is not there yet; the number of files copied."""
     system, root = _system(where)
     wanted = pieces(store, name)
-    journal = store.root / "deliveries" / f"{hashlib.blake2b(where.encode(), digest_size=8).hexdigest()}.jsonl"
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    known = _known(journal)
+    journal = f"deliveries/{hashlib.blake2b(where.encode(), digest_size=8).hexdigest()}"
+    known = _known(store.place.read_log(journal))
     left = [p for p in wanted if known.get(p.target) != p.digest or _size(system, f"{root}/{p.target}") != p.size]
     say(f"{name} -> {where}: {len(left):,} of {len(wanted):,} files, {sum(p.size for p in left) / 1e6:,.1f} MB")
-    with journal.open("ab") as log:
+    log = store.place.log(journal)
+    try:
         for piece in left:
             _copy(system, piece, f"{root}/{piece.target}")
-            log.write(orjson.dumps([piece.target, piece.digest]) + b"\n")
-            log.flush()
+            log.append(orjson.dumps([piece.target, piece.digest]) + b"\n")
+    finally:
+        log.close()
     sums = "".join(f"{p.digest}  {p.target}\n" for p in sorted(wanted, key=lambda p: p.target))
     system.pipe_file(f"{root}/{SUMS}", sums.encode())
     return len(left)
@@ -108,13 +109,9 @@ def _system(where: str) -> tuple[Any, str]:
     return system, str(root).rstrip("/")
 
 
-def _known(journal: Path) -> dict[str, str]:
+def _known(log: bytes) -> dict[str, str]:
     """Targets that were checked before, and their digests; a torn last line is forgotten."""
-    found = {}
-    for line in journal.read_bytes().split(b"\n")[:-1] if journal.exists() else ():
-        target, digest = orjson.loads(line)
-        found[target] = digest
-    return found
+    return dict(orjson.loads(line) for line in log.split(b"\n")[:-1])
 
 
 def _size(system: Any, path: str) -> int | None:
@@ -130,7 +127,7 @@ def _copy(system: Any, piece: Piece, path: str) -> None:
     draft = f"{path}.draft" if local else path
     system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
     try:
-        with piece.source.open("rb") as source, system.open(draft, "wb", block_size=BLOCK) as out:
+        with open_url(piece.source) as source, system.open(draft, "wb", block_size=BLOCK) as out:
             for block in _blocks(source):
                 out.write(block)
         with system.open(draft, "rb", block_size=BLOCK) as back:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.place import open_url
 from pipelines.graph import Node
 from pipelines.recipe import RecipeError
 from pipelines.targets import Layout
 from stages.contract import Unusable
-from stages.mixture import Demand, Mixture, stocks
+from stages.mixture import SIZES, Demand, Mixture, stocks
 
 BUDGET = "stages.blend.budget"
 
@@ -29,11 +31,20 @@ def _demand(layout: Layout, node: Node) -> Demand | None:
     folder = layout.object(target)
     if not folder.answered(layout.units[target.frame]):
         return None
-    parts = [str(folder.part(unit.key)) for unit in layout.frames[target.frame]]
     try:
-        return Demand(node.params, stocks(pq.ParquetDataset(parts).read(use_threads=False), node.params.seed))
+        return Demand(
+            node.params, stocks(_table_of([folder.part(unit.key) for unit in layout.frames[target.frame]]), node.params.seed)
+        )
     except Unusable as error:
         raise RecipeError(f"{node.step.place}: step '{node.name}': {error}") from error
+
+
+def _table_of(parts: Sequence[str]) -> pa.Table:
+    tables = []
+    for part in parts:
+        with open_url(part) as file:
+            tables.append(pq.read_table(file, columns=SIZES.names, use_threads=False))
+    return pa.concat_tables(tables)
 
 
 def refuse(layout: Layout) -> None:

@@ -6,12 +6,12 @@ the shard in the store and travels with it when shards are copied elsewhere.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from manifests.place import exists, open_url
 from manifests.store import Store, StoreError
 
 DOCS = ".docs.parquet"
@@ -31,25 +31,30 @@ def trace_token(store: Store, shard_path: str, offset: int) -> str:
     says what is missing when there is no such shard, or no such token in it.
     """
     table = _sidecar(store, shard_path)
-    starts = pq.read_table(table, columns=["start", "tokens"])
+    starts = _columns(table, "start", "tokens")
     index = int(np.searchsorted(starts["start"].to_numpy(), offset, side="right")) - 1
     total = pc.sum(starts["tokens"]).as_py() or 0
     if index < 0 or offset >= total:
         raise StoreError(f"{shard_path}: there is no token {offset:,}; the shard has {total:,} (counted from 0)")
-    return str(pq.read_table(table, columns=["id"])["id"][index].as_py())
+    return str(_columns(table, "id")["id"][index].as_py())
 
 
-def _sidecar(store: Store, shard_path: str) -> Path:
+def _columns(url: str, *names: str) -> pa.Table:
+    with open_url(url) as file:
+        return pq.read_table(file, columns=list(names))
+
+
+def _sidecar(store: Store, shard_path: str) -> str:
     stem = next((shard_path.removesuffix(suffix) for suffix in SHARDS[::-1] if shard_path.endswith(suffix)), shard_path)
-    here = Path(stem + DOCS)
-    if here.exists():
-        return here
-    found = sorted((store.root / "objects").glob(f"*/parts/{Path(stem).name}{DOCS}"))
+    if exists(stem + DOCS):
+        return stem + DOCS
+    name = stem.rsplit("/", 1)[-1] + DOCS
+    exports = (o for o in store.objects() if o.asked() and o.question()["shape"] == "export")
+    found = [url for url in (o.part(name, "") for o in exports) if exists(url)]
     if not found:
+        raise StoreError(f"{shard_path}: no {name} beside it or in {store.url}; name a token shard as its blend does")
+    if any(not _columns(url, "id", "start").equals(_columns(found[0], "id", "start")) for url in found[1:]):
         raise StoreError(
-            f"{shard_path}: no {Path(stem).name}{DOCS} beside it or in {store.root}; name a token shard as its blend does"
+            f"{shard_path}: several steps have a shard of this name: {', '.join(found[:3])}; name one by its whole path"
         )
-    if len({path.read_bytes() for path in found}) > 1:
-        places = ", ".join(str(path) for path in found[:3])
-        raise StoreError(f"{shard_path}: several steps have a shard of this name: {places}; name one by its whole path")
     return found[0]
