@@ -1,4 +1,4 @@
-"""Copy an export to where training reads it: a local folder or any store that fsspec opens, checked after the copy.
+"""Copy an export to where training reads it: a local folder or an object store, checked after the copy.
 
     parts/<shard><suffix>      the files of each shard, where the blend files say that they are
     <folder>/<shard>.parquet   instead, where the export lays folders out (Hive layout, a dataset for the hub)
@@ -12,17 +12,19 @@ that a copy that was stopped goes on where it was; a file that has changed its s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
-from manifests.place import open_url
+from manifests.place import Place, open_url, place_of
+from manifests.shard import HashingFile
 from manifests.store import Object, Store, StoreError
 
 BLOCK = 8 << 20
-"""Bytes read and written at once; a part of a multipart upload is at least 5 MiB."""
+"""Bytes read and written at once: one request to an object store."""
 SUMS = "SHA256SUMS"
 
 
@@ -81,32 +83,23 @@ def _checked(store: Store, name: str, address: str) -> Object:
 
 def deliver(store: Store, name: str, where: str, say: Callable[[str], Any]) -> int:
     """Copy and check every file that is not there yet; the number of files copied."""
-    system, root = _system(where)
+    place = place_of(where)
     wanted = pieces(store, name)
     journal = f"deliveries/{hashlib.blake2b(where.encode(), digest_size=8).hexdigest()}"
-    known = _known(store.place.read_log(journal))
-    left = [p for p in wanted if known.get(p.target) != p.digest or _size(system, f"{root}/{p.target}") != p.size]
+    known, there = _known(store.place.read_log(journal)), place.sizes("")
+    left = [p for p in wanted if known.get(p.target) != p.digest or there.get(p.target) != p.size]
     say(f"{name} -> {where}: {len(left):,} of {len(wanted):,} files, {sum(p.size for p in left) / 1e6:,.1f} MB")
     log = store.place.log(journal)
     try:
         for piece in left:
-            _copy(system, piece, f"{root}/{piece.target}")
+            _copy(place, piece)
             log.append(orjson.dumps([piece.target, piece.digest]) + b"\n")
     finally:
         log.close()
+        place.sweep("")
     sums = "".join(f"{p.digest}  {p.target}\n" for p in sorted(wanted, key=lambda p: p.target))
-    system.pipe_file(f"{root}/{SUMS}", sums.encode())
+    place.put(SUMS, sums.encode())
     return len(left)
-
-
-def _system(where: str) -> tuple[Any, str]:
-    from fsspec.core import url_to_fs
-
-    try:
-        system, root = url_to_fs(where)
-    except (ImportError, ValueError) as error:
-        raise StoreError(f"{where}: {error}") from error
-    return system, str(root).rstrip("/")
 
 
 def _known(log: bytes) -> dict[str, str]:
@@ -114,40 +107,27 @@ def _known(log: bytes) -> dict[str, str]:
     return dict(orjson.loads(line) for line in log.split(b"\n")[:-1])
 
 
-def _size(system: Any, path: str) -> int | None:
+def _copy(place: Place, piece: Piece) -> None:
+    """Copy into a draft, publish it whole, and read back what is there."""
+    folder = place.drafts("")
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f"{hashlib.blake2b(piece.target.encode(), digest_size=8).hexdigest()}.{os.getpid()}"
+    with open_url(piece.source) as source:
+        out = HashingFile(draft)
+        while block := source.read(BLOCK):
+            out.write(block)
+    _compare(piece.source, out.seal()[1], piece)
+    place.publish(draft, piece.target)
+    read = hashlib.sha256()
+    for start in range(0, piece.size, BLOCK):
+        read.update(place.range(piece.target, start, min(start + BLOCK, piece.size)))
     try:
-        return int(system.size(path))
-    except FileNotFoundError:
-        return None
-
-
-def _copy(system: Any, piece: Piece, path: str) -> None:
-    """Copy under another name where renaming is cheap, read back, and only then let the file appear."""
-    local = "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,))
-    draft = f"{path}.draft" if local else path
-    system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-    try:
-        with open_url(piece.source) as source, system.open(draft, "wb", block_size=BLOCK) as out:
-            for block in _blocks(source):
-                out.write(block)
-        with system.open(draft, "rb", block_size=BLOCK) as back:
-            read = hashlib.sha256()
-            for block in _blocks(back):
-                read.update(block)
-        _compare(path, read.hexdigest(), piece)
-        if local:
-            system.mv(draft, path)
-    except BaseException:
-        if _size(system, draft) is not None:
-            system.rm_file(draft)
+        _compare(place.url(piece.target), read.hexdigest(), piece)
+    except StoreError:
+        place.remove(piece.target)
         raise
 
 
-def _compare(path: str, digest: str, piece: Piece) -> None:
+def _compare(where: str, digest: str, piece: Piece) -> None:
     if digest != piece.digest:
-        raise StoreError(f"{path}: the copy has another digest than the store knows: run `gristmill verify`, then this again")
-
-
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(BLOCK):
-        yield block
+        raise StoreError(f"{where}: not the bytes that the store wrote down; run `gristmill verify`, then this again")
