@@ -9,9 +9,7 @@ The report goes between its markers in benchmarks/RESULTS.md; the last line prin
 """
 
 import argparse
-import gzip
 import json
-import os
 import platform
 import random
 import shutil
@@ -22,36 +20,14 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-DATA = ROOT / ".." / "shared" / "data" / "dev"
-CACHE = ROOT / ".cache" / "bench"
-RESULTS = ROOT / "benchmarks" / "RESULTS.md"
-BEGIN, END = "<!-- dedup:begin -->", "<!-- dedup:end -->"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.results import machine, write_section
+from benchmarks.signing import BANDS, CACHE, ROOT, ROWS, band_rows, best, frame, jaccard, probability, real_texts
+
 PEER = CACHE / "peer-dedup-1"
 PINS = ["datatrove[io]==0.10.1", "spacy==3.8.18", "nltk==3.10.4", "xxhash<4", "rensa==0.5.0", "tokenizers==0.22.1"]
-BANDS, ROWS = 20, 13
 SHARD = 20_000
-FAMILY = 5
-
-
-def rows(path):
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
-
-
-def real_texts():
-    return [row["text"] for row in rows(DATA / "quality.jsonl.gz")]
-
-
-def best(repeats, call):
-    """Smallest CPU time of several calls: other load only ever adds."""
-    found = []
-    for _ in range(repeats):
-        begin = time.process_time()
-        call()
-        found.append(time.process_time() - begin)
-    return min(found)
 
 
 # -- signatures -------------------------------------------------------------------------------------------------------
@@ -120,14 +96,6 @@ def ask_peers(texts, twins, slow):
     return json.loads((folder / "found.json").read_text())
 
 
-def frame(texts):
-    import pyarrow as pa
-
-    from stages.contract import TEXT
-
-    return pa.table({"text": pa.array(texts, TEXT)})
-
-
 def own_signatures(texts, repeats, **params):
     """Seconds a document, in batches of the engine's size, analysis included."""
     from stages.analysis import Words, words
@@ -142,16 +110,6 @@ def own_signatures(texts, repeats, **params):
 
     sign()
     return best(repeats, sign) / len(texts)
-
-
-def band_rows(texts, **params):
-    import numpy as np
-
-    from stages.analysis import Words, words
-    from stages.dedup.minhash import signatures
-
-    made = signatures(words(frame(texts), Words()), signatures.params(bands=BANDS, rows=ROWS, **params))
-    return np.frombuffer(b"".join(made["bands"].to_pylist()), "<u8").reshape(-1, BANDS)
 
 
 # -- planted pairs ------------------------------------------------------------------------------------------------------
@@ -170,23 +128,6 @@ def planted(texts, similarity, count, seed):
     return found
 
 
-def jaccard(one, two, **kind):
-    import numpy as np
-
-    from stages.analysis import Words, words
-    from stages.dedup.jaccard import shingle_sets
-    from stages.dedup.minhash import Shingles
-
-    sets = shingle_sets(words(frame([one, two]), Words()), Shingles(**kind))
-    a, b = (np.frombuffer(s.as_py(), np.uint32) for s in sets)
-    both = len(np.intersect1d(a, b))
-    return both / (len(a) + len(b) - both)
-
-
-def probability(similarity):
-    return 1 - (1 - similarity**ROWS) ** BANDS
-
-
 def curve(texts, count):
     """Share of planted pairs that share a band against the theory, for similarities from 0.5 to 1."""
     found = []
@@ -197,40 +138,6 @@ def curve(texts, count):
         hit = (matrix[:, 0] == matrix[:, 1]).any(axis=1)
         found += list(zip(true, hit.tolist(), strict=True))
     return found
-
-
-# -- the band join --------------------------------------------------------------------------------------------------------
-
-
-def join(count):
-    """Band rows a second from an unsorted partition to components, and from one that the engine has sorted."""
-    import numpy as np
-    import pyarrow as pa
-
-    from manifests import spill
-    from stages.dedup.components import Edges, Room
-    from stages.dedup.minhash import pairs
-
-    rng = np.random.default_rng(1)
-    keys = rng.integers(0, 2**64, count, dtype=np.uint64)
-    again = np.flatnonzero(rng.random(count) < 0.15)
-    keys[again] = keys[rng.integers(0, count, len(again))]
-    table = pa.table(
-        {"key": keys, "row": np.repeat(np.arange(count // BANDS + 1), BANDS)[:count], "survivor": pa.nulls(count, pa.string())}
-    )
-
-    def settled(ordered):
-        with Room(1 << 40) as room:
-            edges = Edges(room)
-            for out in pairs.settle(spill.by_key(ordered, 65_536), pairs.params()):
-                edges.add(out["row"].to_numpy(), out["other"].to_numpy())
-            edges.components()
-
-    ordered = table.take(pa.array(np.lexsort((table["row"].to_numpy(), keys))))
-    settled(ordered.slice(0, 1000))
-    alone = best(3, lambda: settled(ordered))
-    sort = best(2, lambda: table.take(pa.array(spill._order(table))))
-    return count / alone, count / (alone + sort)
 
 
 # -- the whole job --------------------------------------------------------------------------------------------------------
@@ -295,12 +202,20 @@ def tree_memory(process):
 
 
 def whole_job(size, texts, partitions):
+    found = recipe_run("dedup", size, texts, partitions)
+    return found | verdicts(CACHE / "dedup-store", CACHE / f"dedup-corpus-{size}")
+
+
+def recipe_run(recipe, size, texts, partitions):
+    """Seconds, memory and store of a shipped recipe on a made corpus, with two workers."""
     import psutil
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
 
     source, store = CACHE / f"dedup-corpus-{size}", CACHE / "dedup-store"
     corpus(source, size, texts)
     shutil.rmtree(store, ignore_errors=True)
-    command = [sys.executable, "-m", "pipelines.cli", "run", "dedup", "--store", store, "--workers", "2"]
+    command = [sys.executable, "-m", "pipelines.cli", "run", recipe, "--store", store, "--workers", "2"]
     command += ["--set", f"paths={source}/*.parquet", "--set", f"partitions={partitions}"]
     begin, peak, over = time.monotonic(), [0], threading.Event()
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
@@ -317,7 +232,10 @@ def whole_job(size, texts, partitions):
     if run.returncode:
         raise RuntimeError(errors.decode()[-2000:])
     used = sum(f.stat().st_size for f in store.rglob("*") if f.is_file())
-    return {"seconds": time.monotonic() - begin, "peak": peak[0], "store": used, **verdicts(store, source)}
+    seconds = time.monotonic() - begin
+    texts_in = (pq.read_table(path, columns=["text"])["text"] for path in source.glob("*.parquet"))
+    size = sum(pc.sum(pc.binary_length(column)).as_py() for column in texts_in)
+    return {"seconds": seconds, "peak": peak[0], "store": used, "bytes": size}
 
 
 def columns(store, step, names):
@@ -390,107 +308,12 @@ def identical(count):
     return time.process_time() - begin, edges
 
 
-# -- labelled ----------------------------------------------------------------------------------------------------------
-
-
-def articles():
-    """Planted pairs of the labelled news articles that share a band, and other pairs that do."""
-    import itertools
-
-    texts = list(rows(DATA / "neardup" / "articles.jsonl.gz"))
-    truth = [json.loads(line) for line in (DATA / "neardup" / "articles_truth.jsonl").read_text().splitlines()]
-    keys = list(texts[0])
-    name = "id" if "id" in keys else keys[0]
-    place = {row[name]: i for i, row in enumerate(texts)}
-    pairs = {frozenset(place[v] for v in pair.values() if v in place) for pair in truth}
-    matrix = band_rows([row["text"] for row in texts])
-    found = set()
-    for band in range(BANDS):
-        buckets = {}
-        for i, value in enumerate(matrix[:, band].tolist()):
-            buckets.setdefault(value, []).append(i)
-        found |= {frozenset(p) for members in buckets.values() for p in itertools.combinations(members, 2)}
-    return len(pairs), len(pairs & found), len(found - pairs)
-
-
-CRAWL = """
-name: labelled
-params: {{paths: "{paths}"}}
-steps:
-  texts:    {{uses: stages.ingest.warc.pages, with: {{paths: "${{paths}}"}}}}
-  main:     {{uses: stages.extract.resiliparse.main_text, from: texts}}
-  signed:   {{uses: stages.dedup.minhash.signatures, from: main}}
-  pairs:    {{uses: stages.dedup.minhash.pairs, from: signed, with: {{partitions: 4}}}}
-  clusters: {{uses: stages.dedup.minhash.clusters, from: pairs}}
-  near:     {{uses: stages.dedup.minhash.twins, from: clusters, with: {{partitions: 4, keep: [longest]}}}}
-"""
-
-
-def crawl_labels():
-    """Copies in the labelled crawl that fall (or whose original does), by how they were made; and what else falls."""
-    import pyarrow.parquet as pq
-
-    store, recipe = CACHE / "dedup-crawl-store", CACHE / "dedup-crawl.yaml"
-    shutil.rmtree(store, ignore_errors=True)
-    recipe.write_text(CRAWL.format(paths=(DATA / "crawl").resolve() / "CC-SIM-dev-2*.warc.gz"))
-    subprocess.run([sys.executable, "-m", "pipelines.cli", "run", recipe, "--store", store, "--workers", "2"], cwd=ROOT, check=True,
-                   capture_output=True)  # fmt: skip
-    truth = {(row["file"], row["offset"]): row for row in rows(DATA / "crawl" / "truth.jsonl.gz")}
-    labels, twins = {}, {}
-    main_parts, near = next((store / "objects").glob("signed-*")) / "parts", next((store / "objects").glob("near-*")) / "parts"
-    for path in near.glob("*.parquet"):
-        main = pq.read_table(main_parts / path.name, columns=["id", "origin", "drop_reason"]).to_pylist()
-        for row, twin in zip(main, pq.read_table(path, columns=["twin"])["twin"].to_pylist(), strict=True):
-            if row["drop_reason"] is None:
-                labels[row["id"]] = truth[row["origin"]["unit"].split("/")[-1], row["origin"]["offset"]]
-                twins[row["id"]] = twin
-    named = {t for t in twins.values() if t}
-    kinds = {}
-    for name, label in labels.items():
-        if label.get("dup_role", "original") not in (None, "original"):
-            how = label["dup_how"].split(",")[0] + (f" {label['edit_rate']:.1%}" if label.get("edit_rate") else "")
-            kinds.setdefault(how, []).append(twins[name] is not None or name in named)
-    shown = ", ".join(f"{how}: {sum(hits)}/{len(hits)}" for how, hits in sorted(kinds.items()))
-    fell = [(labels[n], labels[t]) for n, t in twins.items() if t]
-    same = sum(bool(a.get("dup_group")) and a["dup_group"] == b.get("dup_group") for a, b in fell)
-    natural = sum(bool(a.get("natural_near")) and (not a.get("dup_group") or a["dup_group"] != b.get("dup_group")) for a, b in fell)
-    remark = f"{len(fell)} fall: {same} to a labelled copy, {natural} of the others labelled as natural"
-    return f"| labelled crawl, copies found | {shown} | {remark} |"
-
-
-def contamination():
-    """Documents with a planted test item that are found, by how it was disguised."""
-    import pyarrow as pa
-
-    from stages.contract import TEXT
-    from stages.decontam.ngrams import mark
-
-    docs, found = list(rows(DATA / "decontam" / "contaminated_docs.jsonl.gz")), []
-    for size in (13, 8):
-        params = mark.params(benchmarks=str(DATA / "decontam" / "benchmarks.jsonl.gz"), size=size)
-        out = mark(pa.table({"text": pa.array([d["text"] for d in docs], TEXT)}), params, model=mark.model(params))
-        kinds = {}
-        for doc, reason in zip(docs, out["drop_reason"].to_pylist(), strict=True):
-            kinds.setdefault(doc["how"], []).append(reason is not None)
-        fell = sum(map(sum, kinds.values()))
-        right = sum(sum(hits) for how, hits in kinds.items() if not how.startswith("control"))
-        shown = ", ".join(f"{how}: {sum(hits)}/{len(hits)}" for how, hits in sorted(kinds.items()))
-        found.append(f"| contaminated documents found by {size}-grams | {shown} | precision {right / fell:.3f} |")
-    return found
-
-
 # -- report --------------------------------------------------------------------------------------------------------------
 
 
 def report(lines, quick):
-    machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    head = f"`benchmarks/dedup.py{' --quick' if quick else ''}`, {machine}, {os.cpu_count()} cores, load at the end {load}"
-    section = "\n".join([BEGIN, "## Near duplicates", "", head, "", "| what | measured | remarks |", "|---|---|---|", *lines, END])
-    text = RESULTS.read_text() if RESULTS.exists() else "# Measured; each section names its command and its machine\n"
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2].strip()
-    RESULTS.write_text(before.rstrip() + "\n\n" + section + "\n" + (f"\n{after}\n" if after else ""))
+    head = f"`.venv/bin/python benchmarks/dedup.py{' --quick' if quick else ''}`, {machine()}, Python {platform.python_version()}."
+    write_section("dedup", "\n".join(["## Deduplication", "", head, "", "| what | measured | remarks |", "|---|---|---|", *lines]))
 
 
 def agreement(pairs, theirs):
@@ -547,12 +370,33 @@ def hostile(quick, lines):
     lines.append(f"| {count:,} identical documents | {seconds:.1f} s | {edges:,} edges out of {BANDS} buckets |")
 
 
-def labelled(quick, lines):
-    planted_pairs, hit, others = articles()
-    lines.append(f"| labelled news articles | {hit} of {planted_pairs} planted pairs | {others} other pairs share a band |")
-    if not quick:
-        lines.append(crawl_labels())
-    lines += contamination()
+def repeated(texts, quick, lines):
+    """Rates of the first steps of line and of substring dedup, and the whole recipe on the documents of the smallest job."""
+    import numpy as np
+
+    from stages.dedup.lines import repeats as line_repeats
+    from stages.dedup.substrings import anchors
+
+    batches = []
+    for start in range(0, len(texts), 2048):
+        table = frame(texts[start : start + 2048])
+        ids = [f"{start + i:032x}" for i in range(table.num_rows)]
+        batches.append(table.append_column("id", [ids]).append_column("row", [np.arange(start, start + len(ids))]))
+    size = sum(len(t.encode()) for t in texts)
+    for name, stage, params in (
+        ("lines", line_repeats, line_repeats.params()),
+        ("substrings of 100 bytes", anchors, anchors.params()),
+    ):
+        made = [stage.emit(b, params).num_rows for b in batches]
+        rate = size / best(3, lambda stage=stage, params=params: [stage.emit(b, params) for b in batches]) / 1e6
+        about = f"{sum(made) / len(texts):.0f} rows a document of {size / len(texts):,.0f} bytes"
+        lines.append(f"| repeated {name}, emitted | {rate:,.0f} MB/s a core | {about} |")
+    count = 10_000 if quick else 100_000
+    found = recipe_run("dedup-substrings", count, texts, 16)
+    whole = found["bytes"]
+    text = f"{found['seconds']:.0f} s ({whole / found['seconds'] / 1e6:.1f} MB/s), {found['peak'] / 1e9:.2f} GB at its peak"
+    about = f"{whole / 1e6:,.0f} MB of text; store {found['store'] / 1e6:,.0f} MB"
+    lines.append(f"| repeated lines and substrings, whole recipe, {count:,} documents | {text} | {about} |")
 
 
 def jobs(sizes, texts, keys, lines):
@@ -575,18 +419,18 @@ def main():
     args = parser.parse_args()
     if args.peer:
         return peer_main(*args.peer)
+    from benchmarks.dedup_join import join
+    from benchmarks.dedup_labels import labelled
+
     texts, lines = real_texts(), []
     sample, count = texts[:: 4 if args.quick else 1], 60 if args.quick else 300
     twins = [p for s in (0.6, 0.7, 0.8, 0.9) for p in planted(texts, s, count // 6, round(s * 10))]
     keys = speeds(sample, twins, args.quick, lines)
-    settled, keys["rows_per_s_join"] = join(2_000_000 if args.quick else 10_000_000)
-    rate = f"{keys['rows_per_s_join'] / 1e6:.1f} million rows/s"
-    lines.append(
-        f"| band join and union-find, the exchange's sort included | {rate} | {settled / 1e6:.1f} without the sort; one core |"
-    )
+    keys |= join(200_000 if args.quick else 1_000_000, lines)
     keys["recall_j80"] = accuracy(texts, count, lines)
     labelled(args.quick, lines)
     hostile(args.quick, lines)
+    repeated(texts, args.quick, lines)
     jobs([10_000] if args.quick else [int(s) for s in args.sizes.split(",")], texts, keys, lines)
     report(lines, args.quick)
     print(json.dumps({k: round(v, 4) for k, v in keys.items()}))
