@@ -391,7 +391,7 @@ def repeated(texts, quick, lines):
         rate = size / best(3, lambda stage=stage, params=params: [stage.emit(b, params) for b in batches]) / 1e6
         about = f"{sum(made) / len(texts):.0f} rows a document of {size / len(texts):,.0f} bytes"
         lines.append(f"| repeated {name}, emitted | {rate:,.0f} MB/s a core | {about} |")
-    count = 10_000 if quick else 100_000
+    count = 2_000 if quick else 10_000
     found = recipe_run("dedup-substrings", count, texts, 16)
     whole = found["bytes"]
     text = f"{found['seconds']:.0f} s ({whole / found['seconds'] / 1e6:.1f} MB/s), {found['peak'] / 1e9:.2f} GB at its peak"
@@ -426,7 +426,7 @@ def main():
     sample, count = texts[:: 4 if args.quick else 1], 60 if args.quick else 300
     twins = [p for s in (0.6, 0.7, 0.8, 0.9) for p in planted(texts, s, count // 6, round(s * 10))]
     keys = speeds(sample, twins, args.quick, lines)
-    keys |= join(200_000 if args.quick else 1_000_000, lines)
+    keys |= join(100_000 if args.quick else 400_000, lines)
     keys["recall_j80"] = accuracy(texts, count, lines)
     labelled(args.quick, lines)
     hostile(args.quick, lines)

@@ -1,4 +1,4 @@
-"""Token counts, for budgets and mixtures."""
+"""Token counts, for budgets and mixtures; tokens with their places, for stages that work on them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.contract import TEXT, map_stage
-from stages.tokenizers import LIBRARIES, Vocabulary, open_tokenizer, special
+from stages.tokenizers import LIBRARIES, TOKENS, Vocabulary, open_tokenizer, special
 
 
 class Count(Vocabulary):
@@ -32,3 +32,26 @@ def count(batch: pa.Table, params: Count, *, model: Any) -> pa.Table:
     counts = np.array([len(ids) for ids in model.encode([text or "" for text in texts])], np.int32)
     present = np.array([bool(text) for text in texts], bool)
     return pa.table({"tokens": pa.array(counts + present * np.int32(params.eod), pa.int32())})
+
+
+def _open_places(params: Vocabulary) -> Any:
+    tokenizer = open_tokenizer(params)
+    tokenizer.places([""])
+    return tokenizer
+
+
+@map_stage(
+    version=1,
+    reads={"text": TEXT},
+    writes={"token_places": TOKENS},
+    transient=("token_places",),
+    libraries=LIBRARIES,
+    model=_open_places,
+)
+def places(batch: pa.Table, params: Vocabulary, *, model: Any) -> pa.Table:  # noqa: ARG001 - the contract's signature
+    """Tokens of `text` in the transient column `token_places`: 12 bytes each (id, start, stop in bytes), never stored.
+
+    A space that belongs to the token behind it is part of it for vocabularies of bytes, not where the file trims it.
+    """
+    found = model.places([text or "" for text in batch["text"].to_pylist()])
+    return pa.table({"token_places": pa.array([tokens.astype("<i4").tobytes() for tokens in found], TOKENS)})

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from pydantic import Field
 
 from stages import engines
+from stages.analysis import text_buffers
 from stages.contract import Params, file, knob
 
 Ids = np.ndarray[Any, np.dtype[np.int32]]
@@ -51,6 +53,26 @@ class Tokenizer:
     bos: int | None
     fast: engines.Encode | None = None
     """A faster engine for the same tokens, not yet proved."""
+    lengths: Ids | None = None
+    """Bytes of each token by its id, in a vocabulary whose tokens are bytes of the text."""
+    located: Callable[[Sequence[str]], list[Ids]] | None = None
+    """What `places` returns, in other vocabularies that know."""
+
+    def places(self, texts: Sequence[str]) -> list[Ids]:
+        """For each text its tokens and the bytes of the text that each stands for, shape (n, 3): id, start, stop.
+
+        ValueError where the vocabulary does not say (SentencePiece).
+        """
+        if self.lengths is None:
+            if self.located is None:
+                raise ValueError("this vocabulary does not say which bytes a token stands for; take a tokenizer.json, tekken.json "
+                                 "or *.tiktoken")  # fmt: skip
+            return self.located(texts)
+        found = []
+        for ids in self.encode(texts):
+            stops = np.cumsum(self.lengths[ids], dtype=np.int32)
+            found.append(np.column_stack([ids, stops - self.lengths[ids], stops]).astype(np.int32))
+        return found
 
 
 def open_tokenizer(params: Vocabulary) -> Tokenizer:
@@ -122,7 +144,40 @@ def _huggingface(path: Path, params: Vocabulary) -> Tokenizer:
 
     eod, bos = _mark(params.eod_token, ENDS, fast.token_to_id), _mark(params.bos_token, BEGINS, fast.token_to_id)
     size = max(fast.get_vocab(with_added_tokens=True).values()) + 1
-    return Tokenizer(encode, size, eod, bos, engines.of_json(path))
+
+    def located(texts: Sequence[str]) -> list[Ids]:
+        found = []
+        for text, one in zip(texts, fast.encode_batch(list(texts), add_special_tokens=False), strict=True):
+            characters = np.array(one.offsets, np.int64).reshape(-1, 2)
+            found.append(np.column_stack([np.array(one.ids, np.int32), _bytes_before(text)[characters]]).astype(np.int32))
+        return found
+
+    return Tokenizer(encode, size, eod, bos, engines.of_json(path), located=located)
+
+
+def _bytes_before(text: str) -> Ids:
+    """Bytes of UTF-8 before each character of a text, and at last those of all."""
+    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    widths = 1 + (codes >= 0x80).astype(np.int32) + (codes >= 0x800) + (codes >= 0x10000)
+    return np.append(0, np.cumsum(widths)).astype(np.int32)
+
+
+def _lengths(ranks: dict[bytes, int], offset: int) -> Ids:
+    """Bytes of each token by its id."""
+    found = np.zeros(max(ranks.values()) + offset + 1, np.int32)
+    found[np.array(list(ranks.values())) + offset] = [len(token) for token in ranks]
+    return found
+
+
+TOKENS = pa.large_binary()
+"""Tokens of a document and their places: three int32 each, little endian: id, first byte, byte after the last."""
+
+
+def token_places(column: pa.ChunkedArray) -> tuple[Ids, np.ndarray[Any, np.dtype[np.int64]]]:
+    """All tokens of a column of TOKENS, shape (n, 3), and for each row the number of its first one."""
+    data, offsets = text_buffers(column)
+    used = np.frombuffer(data[offsets[0] : offsets[-1]].tobytes(), "<i4").reshape(-1, 3)
+    return used, (offsets - offsets[0]) // 12
 
 
 def _tekken(path: Path, params: Vocabulary) -> Tokenizer:
@@ -139,7 +194,7 @@ def _tekken(path: Path, params: Vocabulary) -> Tokenizer:
     names = {token["token_str"]: int(token["rank"]) for token in listed} or {"<unk>": 0, "<s>": 1, "</s>": 2}
     eod, bos = _mark(params.eod_token, ENDS, names.get), _mark(params.bos_token, BEGINS, names.get)
     quick = engines.of_ranks(ranks, config["pattern"], offset)
-    return Tokenizer(_byte_pairs(config["pattern"], ranks, offset), size, eod, bos, quick)
+    return Tokenizer(_byte_pairs(config["pattern"], ranks, offset), size, eod, bos, quick, _lengths(ranks, offset))
 
 
 def _tiktoken(path: Path, params: Vocabulary) -> Tokenizer:
@@ -150,7 +205,8 @@ def _tiktoken(path: Path, params: Vocabulary) -> Tokenizer:
     eod = _mark(params.eod_token, ENDS, params.specials.get)
     bos = _mark(params.bos_token, BEGINS, params.specials.get)
     size = max([*ranks.values(), *params.specials.values()]) + 1
-    return Tokenizer(_byte_pairs(params.pattern, ranks, 0), size, eod, bos, engines.of_ranks(ranks, params.pattern, 0))
+    quick = engines.of_ranks(ranks, params.pattern, 0)
+    return Tokenizer(_byte_pairs(params.pattern, ranks, 0), size, eod, bos, quick, _lengths(ranks, 0))
 
 
 def _byte_pairs(pattern: str, ranks: dict[bytes, int], offset: int) -> Callable[[Sequence[str]], list[Ids]]:
