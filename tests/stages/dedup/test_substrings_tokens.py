@@ -122,7 +122,9 @@ steps:
 """
 
 
-def test_through_the_engine_tokens_are_made_where_they_are_read_and_never_stored(engine: Any, vocabularies: dict[bool, Path]) -> None:
+def test_through_the_engine_tokens_are_made_where_they_are_read_and_never_stored(
+    engine: Any, vocabularies: dict[bool, Path]
+) -> None:
     engine.write("tokenizer.json", vocabularies[False].read_bytes())
     texts = ["one: " + PHRASES[0] * 4 + "end", "alone and short", PHRASES[0] * 4 + " of two"]
     engine.rows("rows.jsonl", [{"id": f"{i:032x}", "text": text} for i, text in enumerate(texts)])
