@@ -106,8 +106,13 @@ $(MOTO)/.installed:
 	$(MOTO)/bin/python -m pip install --disable-pip-version-check --quiet 'moto[s3,server]==5.2.5'
 	@touch $@
 
-test-far: $(VENV)/.installed-dev $(MOTO)/.installed
-	$(VENV)/bin/python -m pytest -m far $(PYTEST_FLAGS) tests/far
+$(VENV)/.installed-far: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[ray]'
+	@touch $@
+
+test-far: $(VENV)/.installed-far $(MOTO)/.installed
+	$(VENV)/bin/python -m pytest -m 'far or ray' $(PYTEST_FLAGS) tests/far
+
 $(TRANSLATE)/.installed: pyproject.toml requirements.lock
 	test -x $(TRANSLATE)/bin/python || $(PYTHON) -m venv $(TRANSLATE)
 	$(TRANSLATE)/bin/python -m pip install $(PIP_FLAGS) -e '.[translate,http]' pytest hypothesis

@@ -215,3 +215,11 @@ class Mark:
 
 
 Work = Program | Settle | Home | Finish
+
+
+def calls_of(work: Work) -> tuple[Call, ...]:
+    """Every stage that the work runs."""
+    if isinstance(work, Program):
+        members = (call for piece in work.pieces for call in piece.members)
+        return (*members, *(e.call for e in work.emits), *(e.call for e in work.exports))
+    return (work.call,)

@@ -15,7 +15,8 @@ import yaml
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _STEP_KEYS = ("uses", "from", "given", "with", "where", "keep", "onto")
 _TOP_KEYS = ("name", "params", "steps", "publish", "run")
-_RUN_KEYS = ("executor", "workers", "max_error_rate", "memory_per_worker", "keep_text_of_dropped", "models")
+_RUN_KEYS = ("executor", "workers", "max_error_rate", "memory_per_worker", "keep_text_of_dropped", "models", "address",
+             "resources")  # fmt: skip
 _REFERENCE = re.compile(r"\$\{(env:)?([A-Za-z_][A-Za-z0-9_]*)\}")
 _INT = re.compile(r"[-+]?[0-9][0-9_]*\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
@@ -68,6 +69,10 @@ class RunBlock:
     keep_text_of_dropped: bool = False
     models: Mapping[str, Any] = field(default_factory=dict)
     """Where each language model is served: engine, endpoints, limits, budgets; see synthetic.room."""
+    address: str = "auto"
+    """Of a Ray cluster; `auto` joins the one that is there and starts one here where there is none."""
+    resources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """What a step needs on Ray beside one CPU, by step: {CPU: 4, GPU: 1, memory: bytes, anything: amount}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +217,7 @@ class _Reader:
         if values.get("workers") == "auto":
             values["workers"] = 0
         wanted = {"executor": str, "workers": int, "max_error_rate": float, "memory_per_worker": int,
-                  "keep_text_of_dropped": bool, "models": dict}  # fmt: skip
+                  "keep_text_of_dropped": bool, "models": dict, "address": str, "resources": dict}  # fmt: skip
         for key, value in values.items():
             kind = wanted[key]
             if not isinstance(value, (int, float) if kind is float else kind) or (kind is int and isinstance(value, bool)):

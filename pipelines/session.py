@@ -24,7 +24,7 @@ from pipelines.run import Result, Run
 from pipelines.targets import lay_out
 from pipelines.witnesses import remembering
 
-EXECUTORS = ("local",)
+EXECUTORS = ("local", "ray")
 PACKAGED = Path(__file__).parent / "recipes"
 
 
@@ -39,6 +39,7 @@ class Wish:
     workers: int | None = None
     limit_units: int | None = None
     sample: float | None = None
+    executor: str | None = None
 
 
 def recipe_path(name: str) -> Path:
@@ -73,6 +74,8 @@ def planned(wish: Wish) -> Plan:
     recipe = load(recipe_path(wish.recipe), wish.settings)
     if wish.workers is not None:
         recipe = replace(recipe, run=replace(recipe.run, workers=wish.workers))
+    if wish.executor is not None:
+        recipe = replace(recipe, run=replace(recipe.run, executor=wish.executor))
     if recipe.run.executor not in EXECUTORS:
         raise RecipeError(f"{recipe.file}: run.executor is '{recipe.run.executor}'{hint(recipe.run.executor, EXECUTORS)}")
     graph = build(recipe)
@@ -100,7 +103,7 @@ def carry_out(plan: Plan, hear: Any) -> Result:
         return run.go()
     recipe = plan.layout.recipe
     with RunLog(plan.layout.store, recipe.name, recipe.text, recipe_record(plan.layout)) as log:
-        executor = _executor(recipe)
+        executor = _executor(recipe, plan.layout.store)
 
         def say(event: dict[str, Any]) -> None:
             log.write(event)
@@ -138,7 +141,16 @@ class _Nobody:
         """Nothing to close."""
 
 
-def _executor(recipe: Recipe) -> Any:
+def _executor(recipe: Recipe, store: Store) -> Any:
+    if recipe.run.executor == "ray":
+        try:
+            from pipelines.executors.ray import Ray
+
+            return Ray(
+                store.url, recipe.run.workers, recipe.run.memory_per_worker, recipe.run.address, recipe.run.resources, recipe.folder
+            )
+        except ImportError as error:
+            raise RecipeError("run.executor is 'ray', which is not installed here; install gristmill[ray]") from error
     from pipelines.executors.local import Local
 
     return Local(recipe.run.workers, recipe.run.memory_per_worker)

@@ -13,15 +13,15 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from pipelines.executors.contract import Outcome, Stopped, Wait
+from pipelines.executors.trials import Trial, describe, passes, take_due
 from pipelines.program import Mark, Task, Work
 
-TRIES = 3
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG = 1
 
@@ -33,11 +33,9 @@ class Crew:
     process: Any
     pipe: Connection
     known: set[str] = field(default_factory=set)
-    task: Task | None = None
+    trial: Trial | None = None
     mark: Mark | None = None
     marked: float = 0.0
-    tries: int = 0
-    limited: tuple[str, ...] = ()
 
 
 class Local:
@@ -54,12 +52,12 @@ class Local:
     def map(self, work: Mapping[str, Work], tasks: Iterator[Task | Wait]) -> Iterator[Outcome]:
         """See the contract. Raises Stopped when the run is interrupted for the second time."""
         source: Iterator[Task | Wait] | None = iter(tasks)
-        again: list[tuple[Task, int, tuple[str, ...]]] = []
+        again: list[Trial] = []
         while True:
             waiting = False
             for crew in self._idle():
-                if again:
-                    self._start(crew, work, *again.pop())
+                if (due := take_due(again)) is not None:
+                    self._start(crew, work, due)
                     continue
                 if source is None or waiting or self._draining:
                     break
@@ -69,8 +67,8 @@ class Local:
                 elif isinstance(item, Wait):
                     waiting = True
                 else:
-                    self._start(crew, work, item, 0, ())
-            if not any(c.task for c in self._crews) and not again:
+                    self._start(crew, work, Trial(item))
+            if not any(c.trial for c in self._crews) and not again:
                 if source is None or self._draining:
                     return
                 if waiting:
@@ -95,11 +93,11 @@ class Local:
     def at_work(self) -> list[tuple[str, Mark | None, float]]:
         """(unit, mark, seconds since) of every busy worker: the slowest shards, by name."""
         now = time.monotonic()
-        return [(c.task.unit.name, c.mark, now - c.marked) for c in self._crews if c.task]
+        return [(c.trial.task.unit.name, c.mark, now - c.marked) for c in self._crews if c.trial]
 
     def _idle(self) -> Iterator[Crew]:
         for crew in list(self._crews):
-            if crew.task is None:
+            if crew.trial is None:
                 yield crew
         while len(self._crews) < self.workers:
             mine, theirs = self._context.Pipe()
@@ -109,16 +107,19 @@ class Local:
             self._crews.append(Crew(process, mine))
             yield self._crews[-1]
 
-    def _start(self, crew: Crew, work: Mapping[str, Work], task: Task, tries: int, limited: tuple[str, ...]) -> None:
-        crew.task, crew.tries, crew.limited, crew.mark, crew.marked = task, tries, limited, None, time.monotonic()
+    def _start(self, crew: Crew, work: Mapping[str, Work], trial: Trial) -> None:
+        crew.trial, crew.mark, crew.marked = trial, None, time.monotonic()
+        task = trial.task
         if task.program not in crew.known:
             crew.pipe.send(("work", task.program, work[task.program]))
             crew.known.add(task.program)
         crew.pipe.send(("task", task))
 
-    def _listen(self, again: list[tuple[Task, int, tuple[str, ...]]]) -> Iterator[Outcome]:
-        busy = [c for c in self._crews if c.task]
-        ready = wait([c.pipe for c in busy], timeout=0.5)
+    def _listen(self, again: list[Trial]) -> Iterator[Outcome]:
+        busy = [c for c in self._crews if c.trial]
+        if not busy:
+            time.sleep(0.05)  # what is left waits for the time of its next try
+        ready = wait([c.pipe for c in busy], timeout=0.5) if busy else []
         for crew in busy:
             if crew.pipe in ready:
                 yield from self._hear(crew, again)
@@ -128,8 +129,8 @@ class Local:
                     crew.process.kill()
                     yield from self._broken(crew, fault, again)
 
-    def _hear(self, crew: Crew, again: list[tuple[Task, int, tuple[str, ...]]]) -> Iterator[Outcome]:
-        assert crew.task is not None
+    def _hear(self, crew: Crew, again: list[Trial]) -> Iterator[Outcome]:
+        assert crew.trial is not None
         try:
             kind, *content = crew.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -140,14 +141,18 @@ class Local:
         if kind == "mark":
             crew.mark, crew.marked = content[0], time.monotonic()
             return
-        task, tries, limited = crew.task, crew.tries, crew.limited
-        crew.task = None
+        trial = crew.trial
+        crew.trial = None
         if kind == "done":
-            yield Outcome(task, content[0], limited=limited)
-        elif content[1] and tries + 1 < TRIES:
-            again.append((task, tries + 1, limited))
+            yield trial.done(content[0])
         else:
-            yield Outcome(task, {}, error=content[0])
+            yield from self._next(trial.failed(content[0], content[1]), again)
+
+    def _next(self, what: Trial | Outcome, again: list[Trial]) -> Iterator[Outcome]:
+        if isinstance(what, Outcome):
+            yield what
+        else:
+            again.append(what)
 
     def _fault(self, crew: Crew) -> str | None:
         resident = _resident(crew.process.pid)
@@ -157,30 +162,13 @@ class Local:
             return f"took longer than {crew.mark.limit:.0f} s"
         return None
 
-    def _broken(self, crew: Crew, why: str, again: list[tuple[Task, int, tuple[str, ...]]]) -> Iterator[Outcome]:
+    def _broken(self, crew: Crew, why: str, again: list[Trial]) -> Iterator[Outcome]:
         """Replace the worker; send its task again, knowing more."""
-        task, mark = crew.task, crew.mark
-        assert task is not None
+        assert crew.trial is not None
         self._crews.remove(crew)
         crew.pipe.close()
         crew.process.join(5)
-        if mark is None or mark.rows == 0:
-            if crew.tries + 1 < TRIES:
-                again.append((task, crew.tries + 1, crew.limited))
-            else:
-                yield Outcome(task, {}, error=f"{task.unit.name}: the worker {why} {TRIES} times")
-        elif mark.rows == 1 and _was_alone(task, mark):
-            reason = f"worker {why}"
-            again.append(
-                (replace(task, poison=(*task.poison, (mark.step, mark.first, reason))), crew.tries, (*crew.limited, reason))
-            )
-        else:
-            again.append((replace(task, careful=(*task.careful, (mark.step, mark.first))), crew.tries, crew.limited))
-
-
-def _was_alone(task: Task, mark: Mark) -> bool:
-    """Whether the row was already run alone: some careful batch of this step begins at or before it."""
-    return any(step == mark.step and first <= mark.first for step, first in task.careful)
+        yield from self._next(crew.trial.broken(crew.mark, why), again)
 
 
 def _signal_name(code: int | None) -> str:
@@ -216,25 +204,6 @@ def serve(pipe: Connection) -> None:
         try:
             receipts = perform(known[task.program], task, lambda mark: pipe.send(("mark", mark)))
         except Exception as error:  # the boundary: whatever went wrong here is told to the driver, which names the unit
-            pipe.send(("fail", f"{task.unit.name}: {describe(error)}", _passing(error)))
+            pipe.send(("fail", f"{task.unit.name}: {describe(error)}", passes(error)))
         else:
             pipe.send(("done", receipts))
-
-
-def describe(error: Exception) -> str:
-    """One line for a person; where the fault may be ours, the place in the code as well."""
-    from pipelines.guard import StageError
-    from pipelines.recipe import RecipeError
-
-    if isinstance(error, StageError | RecipeError | OSError | ImportError):
-        return str(error)
-    frames = error.__traceback__
-    while frames is not None and frames.tb_next is not None:
-        frames = frames.tb_next
-    place = f" at {Path(frames.tb_frame.f_code.co_filename).name}:{frames.tb_lineno}" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
-
-
-def _passing(error: Exception) -> bool:
-    """Whether trying again may help: the network, a busy disk; never a full disk or a broken contract."""
-    return isinstance(error, OSError) and error.errno != 28

@@ -70,6 +70,7 @@ def plan(
 def run(
     recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, settings: SetOption = None, select: SelectOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
+    executor: Annotated[str | None, typer.Option("--executor", help="Where tasks run: local or ray.")] = None,
     limit_units: LimitOption = None, sample: SampleOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Run a recipe; a second run does only what is missing. Exit codes: 0 done, 1 failed, 2 usage, 3 over the error limit."""
@@ -81,7 +82,7 @@ def run(
         from pipelines.report import finish, summary
         from pipelines.session import carry_out, planned
 
-        wish = replace(_wish(recipe, store, settings, select, limit_units, sample), workers=workers)
+        wish = replace(_wish(recipe, store, settings, select, limit_units, sample), workers=workers, executor=executor)
         found = planned(wish)
         mixtures.refuse(found.layout)
         if not found.actions:

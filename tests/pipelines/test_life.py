@@ -151,7 +151,8 @@ def test_two_recipes_differ_by_step_reason_row_and_bucket(full):
 
 def test_a_past_run_is_compared_by_its_id(full):
     assert full.run(RECIPE.format(name="weekly")).code == 0
-    folder = full.store.run_folder("20260101-000000-weekly-1")
+    folder = full.store.root / "runs" / "20260101-000000-weekly-1"
+    folder.mkdir(parents=True)
     (folder / "record.json").write_bytes(orjson.dumps(recipe_record(full.last.layout)))
     assert full.run(RECIPE.format(name="weekly"), {"least": "14"}).code == 0
     found = compare.compare(full.store, "20260101-000000-weekly-1", "weekly", "web")

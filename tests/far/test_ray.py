@@ -1,0 +1,183 @@
+"""The same recipes on a cluster of several nodes: same digests, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from test_store import digests, inputs, run
+
+from pipelines.executors.local import Local
+from pipelines.executors.ray import Ray
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
+ROOT = Path(__file__).parents[2]
+STAGES = """
+import os, time
+import pyarrow as pa, pyarrow.compute as pc
+from pydantic import Field
+from stages.contract import TEXT, Params, map_stage
+
+class Fate(Params):
+    word: str = Field("", description="text that breaks a worker")
+    folder: str = Field("", description="where tries leave a mark")
+
+def _seen(batch, params):
+    return any(params.word in t for t in batch["text"].to_pylist())
+
+@map_stage(version=1, reads={"text": TEXT}, writes={"seen": pa.bool_()})
+def kills(batch, params: Fate):
+    if _seen(batch, params):
+        os._exit(9)
+    return pa.table({"seen": pa.array([True] * batch.num_rows)})
+
+@map_stage(version=1, reads={"text": TEXT}, writes={"seen": pa.bool_()})
+def slow_once(batch, params: Fate):
+    mark = os.path.join(params.folder, "slept")
+    if _seen(batch, params) and not os.path.exists(mark):
+        open(mark, "w").close()
+        time.sleep(120)
+    return pa.table({"seen": pa.array([True] * batch.num_rows)})
+
+@map_stage(version=1, reads={"text": TEXT}, writes={"seen": pa.bool_()})
+def sleepy(batch, params: Fate):
+    time.sleep(0.7)
+    return pa.table({"seen": pa.array([True] * batch.num_rows)})
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    os.environ["PYTHONPATH"] = str(ROOT)
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": 100 << 20}
+    )
+    for _ in range(2):
+        made.add_node(num_cpus=1, object_store_memory=100 << 20)
+    ray.init(address=made.address, log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def mill(cluster):
+    made = []
+
+    def make(root, **options) -> Ray:
+        made.append(Ray(str(root), **options))
+        return made[-1]
+
+    yield make
+    for executor in made:
+        executor.close()
+
+
+def sick(engine, recipe, stage, executor):
+    engine.write("mine.py", STAGES)
+    for unit in range(4):
+        engine.rows(
+            f"rows{unit}.jsonl", [{"id": f"u{unit}r{i}", "text": "bad" if (unit, i) == (2, 3) else f"text {i}"} for i in range(6)]
+        )
+    text = f"""
+        name: small
+        steps:
+          lines: {{uses: stages.ingest.jsonl.rows, with: {{paths: "${{here}}/rows*.jsonl", columns: {{id: id, text: text}}}}}}
+          judged: {{uses: mine.{stage}, from: lines, with: {{word: bad, folder: "{engine.folder}"}}}}
+        run: {{max_error_rate: 0.5}}
+        """
+    return engine.run(text, executor=executor)
+
+
+def test_one_suite_gives_the_same_digests_everywhere(mill, tmp_path):
+    recipe = inputs(tmp_path)
+    found = {}
+    for name in ("local1", "local2", "ray"):
+        root = str(tmp_path / name)
+        executor = mill(root) if name == "ray" else Local(int(name[-1]))
+        assert run(recipe, root, executor)[1].code == 0
+        executor.close()
+        found[name] = digests(root)
+    assert found["ray"] == found["local1"] == found["local2"] != {}
+
+
+def test_a_row_that_kills_its_worker_is_quarantined_alone(mill, engine):
+    result = sick(engine, "kills", "kills", mill(engine.folder / "store"))
+    assert result.code == 0, result.errors
+    counts = engine.head("judged")["counts"]
+    assert (counts["in"], counts["standing"], counts["quarantined"]) == (24, 23, 1)
+    assert any("crashed" in line for line in result.limited)
+
+
+def test_a_straggler_is_named_and_raced(mill, engine, monkeypatch):
+    monkeypatch.setattr("pipelines.executors.ray.RACE_AFTER", 2.0)
+    executor = mill(engine.folder / "store")
+    started = time.monotonic()
+    result = sick(engine, "slow_once", "slow_once", executor)
+    assert result.code == 0, result.errors
+    assert [Path(name).name for name in executor.stragglers] == ["rows2.jsonl"]
+    assert time.monotonic() - started < 100, "the race was won by the second runner"
+
+
+def test_a_node_that_goes_away_costs_no_row(mill, cluster, engine, engines):
+    calm = engines("calm")
+    assert sick(calm, "sleepy", "sleepy", Local(2)).code == 0
+    node = cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
+    executor = mill(engine.folder / "store")
+
+    def pull_the_plug():
+        while not any(h.trial for h in executor._hands):
+            time.sleep(0.05)
+        time.sleep(1.0)
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=pull_the_plug)
+    thread.start()
+    result = sick(engine, "sleepy", "sleepy", executor)
+    thread.join()
+    assert result.code == 0, result.errors
+    assert engine.head("judged")["rows"] == 24
+    assert sorted(engine.digests().values()) == sorted(calm.digests().values())
+
+
+def test_a_worker_that_is_killed_is_replaced(mill, engine):
+    executor = mill(engine.folder / "store")
+
+    def kill_one():
+        import ray
+
+        while not executor._hands:
+            time.sleep(0.05)
+        _, pid, sees = ray.get(executor._hands[0].actor.hello.remote())
+        assert sees
+        os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    result = sick(engine, "sleepy", "sleepy", executor)
+    thread.join()
+    assert result.code == 0, result.errors
+    assert engine.head("judged")["rows"] == 24
+
+
+def test_a_step_gets_the_resources_that_the_recipe_declares(mill, engine, cluster):
+    cluster.add_node(num_cpus=1, resources={"special": 1}, object_store_memory=100 << 20)
+    executor = mill(engine.folder / "store", resources={"judged": {"special": 1, "memory": 1 << 26}})
+    assert sick(engine, "sleepy", "sleepy", executor).code == 0
+    shapes = {h.shape for h in executor._hands}
+    assert shapes == {(("CPU", 1.0), ("memory", float(1 << 26)), ("special", 1.0))}
+    import ray
+
+    assert len({ray.get(h.actor.hello.remote())[0] for h in executor._hands if h.trial is None}) <= 1, "all on the special node"
