@@ -10,10 +10,7 @@ train_extractor.py). Speed is process CPU time over pages in UTF-8; ours include
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
-import os
-import platform
 import sys
 import time
 from collections import Counter, defaultdict
@@ -27,11 +24,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import gold  # noqa: E402
+from benchmarks.results import machine, write_section  # noqa: E402
 from stages.extract import main as ours  # noqa: E402
 
 MODELS = Path(__file__).parent / "models"
-RESULTS = Path(__file__).parent / "RESULTS.md"
-BEGIN, END = "<!-- extraction:begin -->", "<!-- extraction:end -->"
 QUICK = 8
 """In quick mode every n-th page is read."""
 OURS, RULES, TRAFILATURA, RESILIPARSE, JUSTEXT = "gristmill", "gristmill, rules", "trafilatura fast", "resiliparse", "jusText"
@@ -141,22 +137,12 @@ def _slowest(results: dict[str, Result]) -> list[str]:
     return lines
 
 
-def _machine() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, shared with other work"
-
-
 def section(results: dict[str, Result], *, quick: bool) -> str:
     """The section of RESULTS.md."""
     base = results[TRAFILATURA].speed
     lines = [
-        BEGIN, "## Main-content extraction", "",
-        f"{dt.date.today().isoformat()}, {_machine()}. {len(results[OURS].rows)} pages{' (a part)' if quick else ''}.", "",
+        "## Main-content extraction", "",
+        f"`python benchmarks/extraction.py{' --quick' if quick else ''}`, {machine()}. {len(results[OURS].rows)} pages.", "",
         "Word F1, precision and recall averaged over pages, ours out of fold by site; speed is CPU time of one process.", "",
         "| extractor | F1 | precision | recall | pages/s per core | against trafilatura |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -167,22 +153,12 @@ def section(results: dict[str, Result], *, quick: bool) -> str:
     lines += ["", "F1 by source:", "", *_grouped(results, lambda page: page.source)]
     lines += ["", "F1 by page type, where the source names one:", ""]
     lines += _grouped(results, lambda page: page.page_type if page.page_type != page.source else "not named")
-    return "\n".join([*lines, "", "Slowest pages:", "", *_slowest(results), END])
-
-
-def write(text: str) -> None:
-    """Put the section between its markers in RESULTS.md, leaving the rest as it is."""
-    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results\n"
-    if BEGIN in old and END in old:
-        new = old[: old.index(BEGIN)] + text + old[old.index(END) + len(END) :]
-    else:
-        new = old.rstrip("\n") + "\n\n" + text + "\n"
-    RESULTS.write_text(new, encoding="utf-8")
+    return "\n".join([*lines, "", "Slowest pages:", "", *_slowest(results)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="an eighth of the pages; RESULTS.md is left alone")
+    parser.add_argument("--quick", action="store_true", help="an eighth of the pages")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "dev")
     options = parser.parse_args()
     if not (options.data / "webpages").is_dir():
@@ -200,8 +176,7 @@ def main() -> None:
     results = measure(pages, extractors)
     text = section(results, quick=options.quick)
     print(text)
-    if not options.quick:
-        write(text)
+    write_section("extraction", text)
     speed = results[OURS].speed
     answer = {
         "f1": results[OURS].mean[0], "f1_trafilatura": results[TRAFILATURA].mean[0],

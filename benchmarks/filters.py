@@ -8,16 +8,17 @@ Speed is process CPU time. The report goes between its markers in benchmarks/RES
 """
 
 import argparse
-import datetime as dt
 import gzip
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from results import machine, write_section
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".." / "shared" / "data" / "dev"
@@ -26,8 +27,6 @@ PEER = CACHE / "peer-datatrove-0.10.1"
 PINS = ["datatrove[io]==0.10.1", "spacy==3.8.18", "nltk==3.10.4", "xxhash<4"]
 FILTERS = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
 QUICK_EVERY, FULL_EVERY = 16, 4
-RESULTS = ROOT / "benchmarks" / "RESULTS.md"
-BEGIN, END = "<!-- filters:begin -->", "<!-- filters:end -->"
 BATCH = 1000
 PEER_LIMITS = {
     "too_few_letter_words": ("gopher_letter_words", 0.8), "gopher_below_alpha_threshold": ("gopher_letter_words", 0.8),
@@ -296,15 +295,6 @@ def speed_rows(peer, spent, cascade, count):
     return rows
 
 
-def machine():
-    model = "unknown CPU"
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    load = os.getloadavg()[0]
-    return f"{model}, {os.cpu_count()} cores, shared with other work (load {load:.1f}), Python {platform.python_version()}"
-
-
 def language_rows(found, peer, ours):
     """Share of web documents dropped, by language: what English rules cost the others."""
     rows = []
@@ -327,7 +317,7 @@ def report(found, peer, ours, cascade, quick):
     sets = ", ".join(f"{n} {name}" for name, n in Counter(d["set"] for d in found).items())
     lines = [
         "## Heuristic filters against datatrove 0.10.1", "",
-        f"`.venv/bin/python benchmarks/filters.py{' --quick' if quick else ''}`, {dt.date.today()}, {machine()}.",
+        f"`.venv/bin/python benchmarks/filters.py{' --quick' if quick else ''}`, {machine()}.",
         f"{count} documents ({sets}), {size / count / 1024:.1f} KiB each. CPU seconds of one process;",
         "ours after compilation, mean of three passes, with the words each filter reads; our C4 is line cleaning, splitting again,",
         "and the page rules.", "",
@@ -378,17 +368,6 @@ def report(found, peer, ours, cascade, quick):
     return "\n".join(lines), summary
 
 
-def write_section(text):
-    """Replace this benchmark's section, and nothing else."""
-    old = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Measured against others\n"
-    section = f"{BEGIN}\n{text}\n{END}"
-    if BEGIN in old:
-        begin, end = old.index(BEGIN), old.index(END) + len(END)
-        RESULTS.write_text(old[:begin] + section + old[end:], encoding="utf-8")
-    else:
-        RESULTS.write_text(f"{old.rstrip()}\n\n{section}\n", encoding="utf-8")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="every 16th document instead of every 4th, two minutes")
@@ -404,7 +383,7 @@ def main():
     ours = {mode: judge(texts, languages, mode) for mode in ("plain", "spacy_like")}
     cascade = {mode: cascade_seconds(texts, languages, mode) for mode in ours}
     text, summary = report(found, peer, ours, cascade, arguments.quick)
-    write_section(text)
+    write_section("filters", text)
     print(text)
     print(json.dumps(summary))
 

@@ -1,9 +1,10 @@
 """Train the weights of `stages.extract.main` from pages with a known main text, and measure them out of fold by site.
 
-    python benchmarks/train_extractor.py [--data DIR] [--folds-only | --final-only]
+    python benchmarks/train_extractor.py [--data DIR] [--folds-only | --final-only] [--every N] [--out DIR]
 
 Writes stages/extract/models/main.npz (all licensed pages) and benchmarks/models/extractor_fold{0..4}.npz, each trained without
 the sites of its fold: `extraction.py` measures with those. Needs lightgbm, which is no dependency of the stage.
+One thread and fixed seeds: two trainings with the same lightgbm on the same pages write the same bytes.
 
 A block's label is the share of its words that align with the gold text; its weight is its share of the page, so that every
 page counts alike whatever its length. Weights of words and of class names (lexicons) are target means, and the second look
@@ -281,17 +282,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "dev")
     parser.add_argument("--folds-only", action="store_true")
     parser.add_argument("--final-only", action="store_true")
+    parser.add_argument("--every", type=int, default=1, help="read every n-th page only (to try something)")
+    parser.add_argument("--out", type=Path, default=ROOT, help="write below this folder instead of into the repository")
     options = parser.parse_args()
     started = time.monotonic()
-    samples = read(options.data)
+    samples = read(options.data, options.every)
     licensed = [s for s in samples if s.gold.licensed]
     print(f"{len(samples)} pages, {len(licensed)} licensed for training, read in {time.monotonic() - started:.0f} s", flush=True)
     if not options.folds_only:
-        save(fit(licensed), ROOT / "stages" / "extract" / "models" / "main.npz")
+        save(fit(licensed), options.out / "stages" / "extract" / "models" / "main.npz")
     totals: dict[str, list[float]] = {"first": [], "second": []}
     for k in range(gold.FOLDS if not options.final_only else 0):
         model = fit([s for s in licensed if s.fold != k])
-        save(model, ROOT / "benchmarks" / "models" / f"extractor_fold{k}.npz")
+        save(model, options.out / "benchmarks" / "models" / f"extractor_fold{k}.npz")
         for name, values in f1([s for s in samples if s.fold == k], model.model()).items():
             totals[name] += values
         print(

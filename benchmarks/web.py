@@ -397,7 +397,7 @@ def report(found: dict, sizes: Sizes, steps: dict[str, float], options: argparse
         "WARC, main text, English at 0.65 (the same lid.176.ftz), Gopher repetition and quality, C4 without its punctuation rule,",
         "FineWeb quality, Parquet. CPU seconds are user and system time of every process of the command. `files` is copies x",
         "files of a real crawl; `start-up` is the CPU time of a run on three pages; `pages/CPU s` and `ratio` (datatrove's CPU",
-        "seconds by ours, for one pass over the files) leave it out. Runs with one worker, by turns, the median shown:",
+        "seconds by ours, for one pass over the files) leave it out. Runs with one worker, by turns (the median is shown):",
         f"{', '.join(f'{LABELS[side]} {count}' for side, count in sizes.runs[1].items())}. datatrove remembers no earlier page",
         "(`deduplicate=False`), may take 60 s for one, and reads pages with a status other than 200 as well.", "",
         "| | workers | files | pages in | kept | CPU s | wall s | start-up | pages/CPU s | ratio |", "|---" * 10 + "|",

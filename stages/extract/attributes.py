@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.extract.compiled import kernel
-from stages.extract.markup import find, hash_of, lower
+from stages.extract.markup import find, hash_of, lower, seek
 from stages.extract.tags import (
     A_ARIA,
     A_CLASS,
@@ -94,9 +94,7 @@ def _value(page: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int, int]:
         at += 1
     start = at
     if at < stop and (page[at] == 34 or page[at] == 39):
-        at += 1
-        while at < stop and page[at] != page[start]:
-            at += 1
+        at = min(stop, seek(page, at + 1, page[start]))
         return start + 1, at, at + 1
     while at < stop and page[at] > 32:
         at += 1

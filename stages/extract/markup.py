@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +26,26 @@ _FNV, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 def lower(byte: int) -> int:
     """ASCII lower case."""
     return byte + 32 if 65 <= byte <= 90 else byte
+
+
+_memchr = numba.types.ExternalFunction("memchr", numba.types.intp(numba.types.intp, numba.types.int32, numba.types.uintp))
+"""The C library's, by name and not by address, so that kernels that call it can be cached on disk."""
+
+
+@kernel
+def seek(page: NDArray[np.uint8], at: int, byte: int) -> int:
+    """The next position of a byte from `at` on; the page's size when there is none. The first few are looked at here."""
+    size = page.size
+    near = min(size, at + 8)
+    while at < near:
+        if page[at] == byte:
+            return at
+        at += 1
+    if at >= size:
+        return size
+    base = page.ctypes.data
+    found = _memchr(base + at, byte, size - at)
+    return found - base if found else size
 
 
 @kernel
@@ -66,9 +87,7 @@ def tag_end(page: NDArray[np.uint8], at: int) -> int:
         if byte == 62:
             return at
         if after_equals and (byte == 34 or byte == 39):
-            at += 1
-            while at < size and page[at] != byte:
-                at += 1
+            at = seek(page, at + 1, byte)
             after_equals = False
         elif byte == 61:
             after_equals = True
@@ -83,13 +102,11 @@ def _comment_end(page: NDArray[np.uint8], at: int) -> int:
     """First byte after the comment or declaration that begins at `at` (its `<`)."""
     size = page.size
     if at + 3 < size and page[at + 1] == 33 and page[at + 2] == 45 and page[at + 3] == 45:
-        at += 2
-        while at < size and not (page[at] == 62 and page[at - 1] == 45 and page[at - 2] == 45):
-            at += 1
+        at = seek(page, at + 2, 62)
+        while at < size and not (page[at - 1] == 45 and page[at - 2] == 45):
+            at = seek(page, at + 1, 62)
         return min(at + 1, size)
-    while at < size and page[at] != 62:
-        at += 1
-    return min(at + 1, size)
+    return min(seek(page, at, 62) + 1, size)
 
 
 @kernel
@@ -97,7 +114,8 @@ def _raw_end(page: NDArray[np.uint8], at: int, start: int, stop: int) -> int:
     """Position of `</name` after `at`, where the name is page[start:stop]; the page's size when there is none."""
     size, width = page.size, stop - start
     while at < size:
-        if page[at] == 60 and at + 1 + width < size and page[at + 1] == 47:
+        at = seek(page, at, 60)
+        if at + 1 + width < size and page[at + 1] == 47:
             same = 0
             while same < width and lower(page[at + 2 + same]) == lower(page[start + same]):
                 same += 1
@@ -148,9 +166,9 @@ def tokenize(page: NDArray[np.uint8], tokens: NDArray[np.int32]) -> int:
     """
     size, at, count, text = page.size, 0, 0, 0
     while at < size:
-        if page[at] != 60 or at + 1 >= size:
-            at += 1
-            continue
+        at = seek(page, at, 60)
+        if at + 1 >= size:
+            break
         mark = page[at + 1]
         closing = mark == 47 and at + 2 < size and _letter(page[at + 2])
         odd = mark == 33 or mark == 63 or (mark == 47 and not closing)
