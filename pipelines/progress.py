@@ -1,4 +1,4 @@
-"""A progress line on a terminal, plain lines elsewhere; always on stderr."""
+"""How far a run is: a live display on a terminal, plain lines elsewhere; always on stderr."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from pipelines.display import Board, Screen
 from pipelines.plan import Plan
 
 EVERY = 10.0
@@ -20,61 +21,62 @@ class Progress:
 
     plan: Plan
     out: TextIO = field(default_factory=lambda: sys.stderr)
-    done: int = 0
-    rows: int = 0
-    started: float = field(default_factory=time.monotonic)
     said: float = 0.0
+    board: Board = field(init=False)
+    _screen: Screen | None = None
+    _kept: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.board = Board(self.plan)
 
     @property
     def terminal(self) -> bool:
-        """Whether lines can be rewritten."""
-        return self.out.isatty() and os.environ.get("TERM") != "dumb"
+        """Whether there is a screen to draw on."""
+        return self.out.isatty() and os.environ.get("TERM") != "dumb" and "NO_COLOR" not in os.environ
+
+    def begin(self) -> None:
+        """The work starts: a terminal shows the display from here to `end`."""
+        if self.terminal:
+            self._screen = Screen(self.board, self.out)
 
     def __call__(self, event: dict[str, Any], executor: Any) -> None:
         """Hear one event."""
         kind = event["event"]
+        self.board.executor = executor
+        self.board.hear(event)
         if kind == "draining":
             self.line("stopping: the tasks at work are finished first; Ctrl-C again stops at once")
         elif kind == "failed":
             self.line(f"failed: {event['error']}")
         elif kind == "task":
-            self.done += 1
-            self.rows += event["rows"]
-            self.tell(executor)
+            self.tell()
 
-    def tell(self, executor: Any) -> None:
-        """One line with rate and ETA, at most ten times a second on a terminal, every ten seconds elsewhere."""
+    def tell(self) -> None:
+        """Say a plain line every ten seconds; a display draws itself."""
         now = time.monotonic()
-        if now - self.said < (0.1 if self.terminal else EVERY):
+        if self._screen or now - self.said < EVERY:
             return
         self.said = now
-        total = max(self.plan.tasks, self.done)
-        seconds = now - self.started
-        rest = seconds / self.done * (total - self.done)
-        slow = max(executor.at_work(), key=lambda w: w[2], default=None) if hasattr(executor, "at_work") else None
-        where = f", slowest {slow[0]} {slow[2]:.0f} s" if slow and slow[2] > 20 else ""
-        text = f"{self.done:,}/{total:,} tasks, {self.rows:,} rows, {self.rows / seconds:,.0f} rows/s, ETA {clock(rest)}{where}"
-        if self.terminal:
-            width = os.get_terminal_size(self.out.fileno()).columns
-            self.out.write(f"\r\x1b[2K{text[: width - 1]}")
-            self.out.flush()
-        else:
-            self.line(text)
+        self.board.watch()
+        done, total = self.board.tasks
+        rows = sum(t.rows for t in self.board.tallies.values())
+        slow = f", slowest {self.board.slow[0][0]} {self.board.slow[0][2]:.0f} s" if self.board.slow else ""
+        rate = rows / (now - self.board.started)
+        self.line(f"{done:,}/{total:,} tasks, {rows:,} rows, {rate:,.0f} rows/s, ETA {self.board.eta(now)}{slow}")
 
     def line(self, text: str) -> None:
-        """A line that stays."""
-        self.out.write(f"\r\x1b[2K{text}\n" if self.terminal else f"{text}\n")
+        """A line that stays: at once where lines are plain, after the display otherwise."""
+        if self._screen:
+            self.board.messages.append(text)
+            self._kept.append(text)
+            return
+        self.out.write(f"{text}\n")
         self.out.flush()
 
     def end(self) -> None:
-        """Clear the progress line."""
-        if self.terminal:
-            self.out.write("\r\x1b[2K")
-            self.out.flush()
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
-    whole = int(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+        """Leave the display, and say what was said meanwhile."""
+        if self._screen:
+            self._screen.close()
+            self._screen = None
+            for text in self._kept:
+                self.line(text)

@@ -146,7 +146,7 @@ class Run:
             self.say({"event": "part", "action": action.name, "address": address, "unit": receipt.name, "rows": receipt.rows,
                       "bytes": receipt.size, "seconds": receipt.seconds, "limited": list(outcome.limited)})  # fmt: skip
         rows = max((r.rows for r in outcome.receipts.values()), default=0)
-        self.say({"event": "task", "action": action.name, "unit": outcome.task.unit.name, "rows": rows})
+        self.say({"event": "task", "action": action.name, "unit": outcome.task.unit.name, "rows": rows, **_told(outcome)})
         self._left[action.name] -= 1
         if self._left[action.name] == 0 and action.name not in self._hurt:
             self._complete(action)
@@ -230,6 +230,13 @@ class Run:
                 }  # fmt: skip
                 self.layout.store.record("refs", name, record)
                 self.say({"event": "published", "name": name, "step": step})
+
+
+def _told(outcome: Outcome) -> dict[str, int]:
+    """Dropped rows and tokens of a task, for those who watch."""
+    counts = [r.counts for r in outcome.receipts.values()]
+    dropped = sum(sum(m.get("dropped", {}).values()) for c in counts for m in c.get("members", []))
+    return {"dropped": dropped, "tokens": sum(c.get("summary", {}).get("tokens", 0) for c in counts)}
 
 
 def member_totals(parts: list[Receipt], members: int) -> list[dict[str, Any]]:

@@ -109,6 +109,7 @@ def carry_out(plan: Plan, hear: Any) -> Result:
             log.write(event)
             hear(event, executor)
 
+        hear({"event": "begin"}, executor)
         try:
             with _interrupts(executor, hear):
                 result = Run(plan, executor, say, recipe.run.max_error_rate).go()

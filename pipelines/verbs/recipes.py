@@ -95,8 +95,11 @@ def run(
         progress.line(f"{found.layout.recipe.name}: {found.tasks:,} tasks in {len(found.actions)} actions -> {store}")
         if not Path(os.environ["NUMBA_CACHE_DIR"]).exists():
             progress.line("first run on this machine: its kernels are compiled once, which can take a minute")
-        result = carry_out(found, progress)
-        progress.end()
+        progress.begin()
+        try:
+            result = carry_out(found, progress)
+        finally:
+            progress.end()
         if as_json:
             typer.echo(json.dumps(summary(found, result)))
         else:
