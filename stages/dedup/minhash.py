@@ -109,7 +109,7 @@ def band_matrix(column: pa.ChunkedArray) -> NDArray[np.uint64]:
 class Pairs(Params):
     """The exchange of the bands."""
 
-    partitions: int = Field(64, ge=1, description="Parts of the exchange; one part must fit into memory (60 bytes a band).")
+    partitions: int = Field(64, ge=1, description="Parts of the exchange; one part must fit into memory (30 bytes a band).")
 
 
 EDGES = {"row": pa.int64(), "other": pa.int64(), "survivor": pa.string()}
@@ -171,7 +171,7 @@ def pairs(batch: pa.Table, params: Pairs) -> pa.Table:  # noqa: ARG001 - the con
 
 
 class Clusters(Params):
-    """Where the union-find works. One process does it: its input is the spanning edges alone, 16 bytes each."""
+    """Where the union-find works. One process does it, on edges as they are read: 16 bytes each, and 20 a clustered document."""
 
     memory_mb: int = knob(4096, "Memory for edges and arrays; what does not fit becomes files mapped to memory.", ge=1)
     scratch: str | None = knob(None, "Folder for these files; none: on the store's disk.")
