@@ -28,6 +28,9 @@ _LZ4, _PLAIN = pa.ipc.IpcWriteOptions(compression="lz4"), pa.ipc.IpcWriteOptions
 BATCH = 1 << 20
 """Rows of one record batch at most: what a settle that streams holds of a spill."""
 
+PER_SLICE = 64
+"""Rows of a merged table for each of its slices, at least."""
+
 
 def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
     """Key ranges of equal width: partition order is key order, so a partitioned sort is a global one."""
@@ -124,7 +127,8 @@ def merged(batches: Iterable[pa.RecordBatch], schema: pa.Schema, rows: int, alon
     if not slices:
         return
     keys = [s["key"].to_numpy() for s in slices]
-    cuts = _cuts(keys, rows)
+    # Every table costs a look at every slice: with thousands of spills it has to be longer.
+    cuts = _cuts(keys, max(rows, PER_SLICE * len(slices)))
     ends = np.array([[*np.searchsorted(k, cuts), len(k)] for k in keys])
     starts = np.zeros(len(slices), np.int64)
     for stops in ends.T:
@@ -138,7 +142,8 @@ def merged(batches: Iterable[pa.RecordBatch], schema: pa.Schema, rows: int, alon
 def _cuts(keys: list[np.ndarray], rows: int) -> np.ndarray:
     """Keys before which to cut, from a sample of one in `step`: how many rows lie between two is near to `rows`."""
     step = max(rows // 64, 1)
-    sample = np.sort(np.concatenate([k[step // 2 :: step] for k in keys]))
+    before = np.cumsum([0, *map(len, keys)])
+    sample = np.sort(np.concatenate([k[-b % step :: step] for k, b in zip(keys, before[:-1].tolist(), strict=True)]))
     return np.unique(sample[rows // step :: rows // step])
 
 

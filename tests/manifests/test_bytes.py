@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -129,7 +130,8 @@ def test_a_spill_brings_every_row_to_its_partition_once_and_in_order(tmp_path_fa
     came = [row for found in spills for row in found]
     everything = []
     for partition in range(partitions):
-        pieces = list(merged(read_partition(paths, partition, schema), schema, cut, alone))
+        with mock.patch("manifests.spill.PER_SLICE", 1):
+            pieces = list(merged(read_partition(paths, partition, schema), schema, cut, alone))
         assert all(p.schema == schema for p in pieces)
         seen = [set(p["key"].to_pylist()) for p in pieces]
         assert sum(len(k) for k in seen) == len(set().union(*seen)), "no key is cut in two"
@@ -152,6 +154,19 @@ def test_a_partition_comes_in_tables_of_about_the_size_that_was_asked_for(tmp_pa
     assert sum(sizes) == 120_000
     assert 4096 < max(sizes) < 16_384
     assert len(sizes) < 20
+
+
+def test_a_partition_of_very_many_small_slices_is_cut_as_well(tmp_path):
+    schema = pa.schema([("key", pa.uint64()), ("n", pa.int64())])
+    rng = np.random.default_rng(8)
+    slices = [np.sort(rng.integers(0, 2**64, 20, dtype=np.uint64)) for _ in range(2000)]
+    batches = [pa.record_batch([pa.array(k), pa.array(np.full(20, i))], schema=schema) for i, k in enumerate(slices)]
+    with mock.patch("manifests.spill.PER_SLICE", 1):
+        tables = list(merged(iter(batches), schema, 4096))
+    assert 5 < len(tables) < 20
+    assert max(t.num_rows for t in tables) < 3 * 4096
+    got = np.concatenate([t["key"].to_numpy() for t in tables])
+    assert got.tolist() == sorted(np.concatenate(slices).tolist())
 
 
 def test_a_spill_that_was_cut_off_is_named(tmp_path):
