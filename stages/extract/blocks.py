@@ -343,8 +343,9 @@ _BUFFERS = _Buffers()
 
 def _tokens(html: bytes) -> Table:
     """The tokens of a page (rows of kind, tag, from, to), in a buffer that the next page overwrites."""
-    tokens = _BUFFERS.get("tokens", 3 * html.count(b"<") + 2, 4, np.int32)
-    return tokens[: tokenize(np.frombuffer(html, np.uint8), tokens)]
+    page = np.frombuffer(html, np.uint8)
+    tokens = _BUFFERS.get("tokens", 3 * int(np.count_nonzero(page == 60)) + 2, 4, np.int32)
+    return tokens[: tokenize(page, tokens)]
 
 
 def read_page(html: bytes, *, formulas: bool = True) -> Page:

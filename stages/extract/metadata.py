@@ -34,8 +34,11 @@ DATES = (
     "article.published", "citation_publication_date", "date",
 )  # fmt: skip
 """Names under which pages give their date, best first; `date` alone often tells when the page was made."""
-_STEMS = np.array([int.from_bytes(part, "big") for part in b"date publ cano titl :url loca lang crea".split()])
+_STEMS = [int.from_bytes(part, "big") for part in b"date blished .created canonica og:title og:url og:local -languag".split()]
 """One of them stands in every name that is asked for; most tags hold none and need not be taken apart."""
+_STEM: NDArray[np.uint64] = np.array(_STEMS, np.uint64)
+_MASK: NDArray[np.uint64] = np.array([(1 << 8 * ((stem.bit_length() + 7) // 8)) - 1 for stem in _STEMS], np.uint64)
+_LAST: NDArray[np.bool_] = np.isin(np.arange(256), [stem & 255 for stem in _STEMS])
 
 
 class Metadata(NamedTuple):
@@ -59,16 +62,29 @@ def _clean(value: bytes | None) -> str | None:
 
 
 @kernel
+def _has_stem(page: NDArray[np.uint8], at: int, stop: int) -> bool:
+    """Whether page[at:stop] holds a stem."""
+    last = np.uint64(0)
+    while at < stop:
+        byte = lower(page[at])
+        last = last << np.uint64(8) | np.uint64(byte)
+        if _LAST[byte]:
+            for n in range(_STEM.size):
+                if last & _MASK[n] == _STEM[n]:
+                    return True
+        at += 1
+    return False
+
+
+@kernel
 def _telling(page: NDArray[np.uint8], about: Table) -> NDArray[np.bool_]:
     """Which tags hold a stem, or are no `meta` and no `link`."""
     found = np.zeros(len(about), np.bool_)
     for n in range(len(about)):
-        found[n] = about[n, 1] != _META and about[n, 1] != _LINK
-        last = 0
-        for at in range(about[n, 2], min(about[n, 3], about[n, 2] + LONGEST)):
-            last = (last << 8 | lower(page[at])) & 0xFFFFFFFF
-            for stem in _STEMS:
-                found[n] |= last == stem
+        if about[n, 1] == _META or about[n, 1] == _LINK:
+            found[n] = _has_stem(page, about[n, 2], min(about[n, 3], about[n, 2] + LONGEST))
+        else:
+            found[n] = True
     return found
 
 
