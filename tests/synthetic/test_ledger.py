@@ -157,6 +157,11 @@ def test_a_ledger_of_another_model_is_refused(tmp_path):
         Ledger.open(tmp_path, "other")
 
 
+def test_a_store_that_is_no_folder_is_refused():
+    with pytest.raises(LedgerError, match=r"s3://bucket/store: a ledger needs a store on a disk.*--store FOLDER"):
+        Ledger.open("s3://bucket/store", MODEL)
+
+
 def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
     ledger = Ledger.open(tmp_path, MODEL)
     ledger.add(key(1), reply(1))

@@ -1,0 +1,158 @@
+"""Asking a model: how near a server's own throughput, at what cost, in what memory, and what faults do.
+
+    .venv/bin/python benchmarks/llm.py [--quick]
+
+Side by side on the same rows: our room (ledger, order, retries, claims), a bare aiohttp loop that keeps nothing, and the
+OpenAI SDK (3.54.0, in an environment that the script makes). The server of fixed latency runs in a process of its own on
+the same cores. vLLM is compared where `.venv-vllm` is there (make test-vllm makes it): plain `LLM.chat` against the same
+engine behind a room. The report goes between its markers in benchmarks/RESULTS.md; the last line printed is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from model_server import serving, stats
+from results import machine, write_section
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "bench"
+PEER = CACHE / "peer-openai-3.54.0"
+VLLM = ROOT / ".venv-vllm" / "bin" / "python"
+IN_FLIGHT, LATENCY = 64, 0.5
+FAULTS = 0.3
+CLIENTS = ("ours", "aiohttp", "openai")
+
+
+def peer() -> Path:
+    """The python of an environment with the SDK; made on the first run."""
+    python = PEER / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "openai==3.54.0"], check=True)
+    return python
+
+
+def client(name: str, url: str, rows: int, store: str) -> dict[str, Any]:
+    """One client in a process of its own."""
+    python = peer() if name == "openai" else Path(sys.executable)
+    command = [
+        python,
+        ROOT / "benchmarks" / "llm_client.py",
+        name,
+        url,
+        str(rows),
+        str(IN_FLIGHT),
+        f"{store}/{name}-{os.urandom(4).hex()}",
+    ]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def fixed_latency(rows: int, store: str) -> tuple[list[str], float]:
+    """Share of what the server can give (in flight / latency), by client; ours is the headline."""
+    lines, ours = ["| client | requests/s | of the server's limit | mean in flight |", "|---|---|---|---|"], 0.0
+    limit = IN_FLIGHT / LATENCY
+    for name in CLIENTS:
+        with serving(LATENCY) as url:
+            client(name, url, rows, store)
+            seen = stats(url)
+        rate = seen["answered"] / seen["seconds"]
+        ours = rate / limit if name == "ours" else ours
+        lines.append(f"| {name} | {rate:.0f} | {rate / limit:.1%} | {seen['mean_in_flight']:.1f} of {IN_FLIGHT} |")
+    return lines, ours
+
+
+def overhead(rows: int, store: str) -> tuple[list[str], float]:
+    """Requests for a CPU second of the client, against a server that answers at once."""
+    lines, ours = ["| client | CPU ms a request | requests per CPU second |", "|---|---|---|"], 0.0
+    for name in CLIENTS:
+        with serving(0.0) as url:
+            found = client(name, url, rows if name != "openai" else rows // 4, store)
+        n = rows if name != "openai" else rows // 4
+        ours = n / found["cpu"] if name == "ours" else ours
+        lines.append(f"| {name} | {1000 * found['cpu'] / n:.2f} | {n / found['cpu']:.0f} |")
+    return lines, ours
+
+
+def faults(rows: int, store: str) -> tuple[list[str], int, int]:
+    """What a server that fails 30 % of all requests costs: rows without an answer, answers paid twice."""
+    lines = ["| client | rows answered | lost | answered twice by the server | requests |", "|---|---|---|---|---|"]
+    lost = doubled = 0
+    for name in CLIENTS:
+        with serving(0.01, FAULTS) as url:
+            found = client(name, url, rows, store)
+            seen = stats(url)
+        if name == "ours":
+            lost, doubled = rows - found["good"], seen["answered_twice"]
+        lines.append(
+            f"| {name} | {found['good']:,} | {rows - found['good']:,} | {seen['answered_twice']:,} | {seen['requests']:,} |"
+        )
+    return lines, lost, doubled
+
+
+def memory(rows: int, store: str) -> list[str]:
+    """Anonymous memory of the client over many rows, with answers that need no server."""
+    found = client("ours", "instant", rows, store)
+    points = ", ".join(f"{m:.0f}" for m in found["memory_mb"])
+    return [
+        f"Memory of the client over {rows:,} rows (anonymous, MB, at every tenth): {points}. "
+        f"{rows / found['cpu']:,.0f} rows per CPU second without a server: prompt, key, claim, ledger, order."
+    ]
+
+
+def offline(rows: int, store: str) -> tuple[list[str], float | None]:
+    """Plain vLLM against vLLM behind a room."""
+    model = CACHE / "smollm2"
+    if not VLLM.exists():
+        return ["vLLM: not measured, there is no environment `.venv-vllm`."], None
+    if not (model / "config.json").exists():
+        subprocess.run([VLLM, ROOT / "benchmarks" / "models" / "smollm2.py", model], check=True)
+    command = [VLLM, ROOT / "benchmarks" / "llm_vllm.py", model, str(rows), "32", f"{store}/vllm"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    plain, ours = min(found["plain"]), min(found["ours"])
+    return [
+        f"vLLM 0.32.0 on this CPU, SmolLM2-135M in bfloat16, {found['rows']} prompts, {found['tokens']:,} tokens generated, best of "
+        f"two turns: plain `LLM.chat` {plain:.1f} s, the same engine behind a room {ours:.1f} s ({plain / ours:.1%}); "
+        f"{found['same']} of {found['rows']} answers alike (batches differ, and with them the last bits)."
+    ], plain / ours
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rows: about two minutes on a quiet machine")
+    quick = parser.parse_args().quick
+    with tempfile.TemporaryDirectory() as store:
+        at_limit, of_server = fixed_latency(1500 if quick else 6000, store)
+        cost, per_second = overhead(2000 if quick else 20_000, store)
+        failing, lost, doubled = faults(500 if quick else 5000, store)
+        flat = memory(50_000 if quick else 1_000_000, store)
+        batch, of_offline = offline(64 if quick else 256, store)
+    report = [
+        "## llm: asking a model", "", f"`benchmarks/llm.py{' --quick' if quick else ''}` on {machine()}.", "",
+        f"Server of {LATENCY} s fixed latency, {IN_FLIGHT} requests in flight; it shares the cores with its client.", "", *at_limit, "",
+        "Server that answers at once: what a client costs.", "", *cost, "",
+        f"Server that fails {FAULTS:.0%} of all requests (429, 500, HTML, cut JSON, no choices, half a body, closed).", "", *failing, "",
+        *flat, "", *batch,
+    ]  # fmt: skip
+    print("\n".join(report))
+    write_section("llm", "\n".join(report))
+    print(json.dumps({
+        "fraction_of_server": round(of_server, 4), "client_requests_per_s": round(per_second),
+        "fraction_of_vllm_offline": None if of_offline is None else round(of_offline, 4), "lost": lost, "doubled": doubled,
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

