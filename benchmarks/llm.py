@@ -45,15 +45,8 @@ def peer() -> Path:
 def client(name: str, url: str, rows: int, store: str) -> dict[str, Any]:
     """One client in a process of its own."""
     python = peer() if name == "openai" else Path(sys.executable)
-    command = [
-        python,
-        ROOT / "benchmarks" / "llm_client.py",
-        name,
-        url,
-        str(rows),
-        str(IN_FLIGHT),
-        f"{store}/{name}-{os.urandom(4).hex()}",
-    ]
+    script, place = ROOT / "benchmarks" / "llm_client.py", f"{store}/{name}-{os.urandom(4).hex()}"
+    command = [python, script, name, url, str(rows), str(IN_FLIGHT), place]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -105,10 +98,9 @@ def memory(rows: int, store: str) -> list[str]:
     """Anonymous memory of the client over many rows, with answers that need no server."""
     found = client("ours", "instant", rows, store)
     points = ", ".join(f"{m:.0f}" for m in found["memory_mb"])
-    return [
-        f"Memory of the client over {rows:,} rows (anonymous, MB, at every tenth): {points}. "
-        f"{rows / found['cpu']:,.0f} rows per CPU second without a server: prompt, key, claim, ledger, order."
-    ]
+    text = f"Memory of the client over {rows:,} rows (anonymous, MB, at every tenth): {points}."
+    speed = f"{rows / found['cpu']:,.0f} rows per CPU second without a server: prompt, key, claim, ledger, order."
+    return [f"{text} {speed}"]
 
 
 def offline(rows: int, store: str) -> tuple[list[str], float | None]:
@@ -122,11 +114,10 @@ def offline(rows: int, store: str) -> tuple[list[str], float | None]:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
     plain, ours = min(found["plain"]), min(found["ours"])
-    return [
-        f"vLLM 0.32.0 on this CPU, SmolLM2-135M in bfloat16, {found['rows']} prompts, {found['tokens']:,} tokens generated, best of "
-        f"two turns: plain `LLM.chat` {plain:.1f} s, the same engine behind a room {ours:.1f} s ({plain / ours:.1%}); "
-        f"{found['same']} of {found['rows']} answers alike (batches differ, and with them the last bits)."
-    ], plain / ours
+    what = f"{found['rows']} prompts, {found['tokens']:,} tokens generated, best of two turns"
+    times = f"plain `LLM.chat` {plain:.1f} s, the same engine behind a room {ours:.1f} s ({plain / ours:.1%})"
+    same = f"{found['same']} of {found['rows']} answers alike (batches differ, and with them the last bits)"
+    return [f"vLLM 0.32.0 on this CPU, SmolLM2-135M in bfloat16, {what}: {times}; {same}."], plain / ours
 
 
 def main() -> None:
@@ -139,13 +130,11 @@ def main() -> None:
         failing, lost, doubled = faults(500 if quick else 5000, store)
         flat = memory(50_000 if quick else 1_000_000, store)
         batch, of_offline = offline(64 if quick else 256, store)
-    report = [
-        "## llm: asking a model", "", f"`benchmarks/llm.py{' --quick' if quick else ''}` on {machine()}.", "",
-        f"Server of {LATENCY} s fixed latency, {IN_FLIGHT} requests in flight; it shares the cores with its client.", "", *at_limit, "",
-        "Server that answers at once: what a client costs.", "", *cost, "",
-        f"Server that fails {FAULTS:.0%} of all requests (429, 500, HTML, cut JSON, no choices, half a body, closed).", "", *failing, "",
-        *flat, "", *batch,
-    ]  # fmt: skip
+    slow = f"Server of {LATENCY} s fixed latency, {IN_FLIGHT} requests in flight; it shares the cores with its client."
+    broken = f"Server that fails {FAULTS:.0%} of all requests (429, 500, HTML, cut JSON, no choices, half a body, closed)."
+    report = ["## llm: asking a model", "", f"`benchmarks/llm.py{' --quick' if quick else ''}` on {machine()}.", ""]
+    report += [slow, "", *at_limit, "", "Server that answers at once: what a client costs.", "", *cost, ""]
+    report += [broken, "", *failing, "", *flat, "", *batch]
     print("\n".join(report))
     write_section("llm", "\n".join(report))
     print(json.dumps({

