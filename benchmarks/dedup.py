@@ -395,7 +395,8 @@ def repeated(texts, quick, lines):
     found = recipe_run("dedup-substrings", count, texts, 16)
     whole = found["bytes"]
     text = f"{found['seconds']:.0f} s ({whole / found['seconds'] / 1e6:.1f} MB/s), {found['peak'] / 1e9:.2f} GB at its peak"
-    about = f"{whole / 1e6:,.0f} MB of text made of the same paragraphs, so that much of it repeats; store {found['store'] / 1e6:,.0f} MB"
+    repeats = "made of the same paragraphs, so that much of it repeats"
+    about = f"{whole / 1e6:,.0f} MB of text {repeats}; store {found['store'] / 1e6:,.0f} MB"
     lines.append(f"| repeated lines and substrings, whole recipe, {count:,} documents | {text} | {about} |")
 
 
