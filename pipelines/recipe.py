@@ -139,6 +139,17 @@ def parse(text: str, file: str, folder: Path, settings: Mapping[str, str] | None
     return _Reader(file, folder, text).recipe(node, settings or {})
 
 
+def load_models(path: Path) -> dict[str, Any]:
+    """A file that says where models are served: what stands under `run.models` of a recipe, `${env:X}` included."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: cannot read the models ({error})") from error
+    reader = _Reader(str(path), path.resolve().parent, text)
+    return {} if node is None else {name: reader.value(child) for name, child in reader.mapping(node, "the file").items()}
+
+
 class _Reader:
     """From YAML nodes to a Recipe; holds what every error needs."""
 

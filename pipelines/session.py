@@ -18,7 +18,7 @@ from pipelines.events import RunLog
 from pipelines.executors.contract import Stopped
 from pipelines.graph import build
 from pipelines.plan import Plan, make_plan
-from pipelines.recipe import Recipe, RecipeError, hint, load
+from pipelines.recipe import Recipe, RecipeError, hint, load, load_models
 from pipelines.record import recipe_record
 from pipelines.run import Result, Run
 from pipelines.targets import lay_out
@@ -40,6 +40,8 @@ class Wish:
     limit_units: int | None = None
     sample: float | None = None
     executor: str | None = None
+    models: Path | None = None
+    """A file that says where language models are served; its entries come before those of the recipe."""
 
 
 def recipe_path(name: str) -> Path:
@@ -72,6 +74,8 @@ def settings_of(pairs: Sequence[str]) -> dict[str, str]:
 def planned(wish: Wish) -> Plan:
     """Load, check and plan; nothing is written but the store's format file."""
     recipe = load(recipe_path(wish.recipe), wish.settings)
+    if wish.models is not None:
+        recipe = replace(recipe, run=replace(recipe.run, models={**recipe.run.models, **load_models(wish.models)}))
     if wish.workers is not None:
         recipe = replace(recipe, run=replace(recipe.run, workers=wish.workers))
     if wish.executor is not None:

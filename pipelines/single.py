@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,26 @@ import pyarrow.parquet as pq
 from manifests.shard import PartDraft
 from manifests.spill import stable_order, taken
 from pipelines.chain import Opened, checked, declared, make_ids, open_call, stage_input
+from pipelines.gather import PARENT_AT
 from pipelines.guard import Guard
-from pipelines.layer import Rows
-from pipelines.program import Call, FrameUnit, Task
-from pipelines.recipe import RecipeError, hint
+from pipelines.layer import Rows, Tally
+from pipelines.program import Call, FrameUnit, Seat, Task
+from pipelines.recipe import RecipeError, hint, load_models
 from pipelines.resolve import bind, resolve
 from pipelines.settle import Shown
-from stages.contract import CORE, Export, Map, Reduce, Source
+from stages.contract import CORE, Ask, AskParams, Export, Map, Reduce, Source
 
 ROWS = 1024
 _NOWHERE = Task("", FrameUnit("", ""), 0)
 
 
-def run_stage(name: str, inputs: Sequence[str], out: Path, values: Mapping[str, Any], at: str | None = None) -> str:
-    """Run a stage over files; one line that says what came of it. RecipeError on wrong input."""
+def run_stage(
+    name: str, inputs: Sequence[str], out: Path, values: Mapping[str, Any], at: str | None = None, models: Path | None = None
+) -> str:
+    """Run a stage over files; one line that says what came of it. RecipeError on wrong input.
+
+    An Ask keeps its ledger in a folder beside the output (`<out>.asked`): a second call pays for new rows only.
+    """
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -38,6 +45,8 @@ def run_stage(name: str, inputs: Sequence[str], out: Path, values: Mapping[str, 
         values = {"paths": list(inputs), **values}
     params = bind(stage, values, "gristmill step", name)
     call = Call(name, stage.name, params.model_dump(mode="json"), stage.reads_of(params), stage.writes_of(params))
+    if isinstance(params, AskParams):
+        call = replace(call, seat=_seat(params, out, models))
     opened = open_call(call)
     if isinstance(stage, Source):
         return _write(_source_tables(opened, at), out)
@@ -46,6 +55,8 @@ def run_stage(name: str, inputs: Sequence[str], out: Path, values: Mapping[str, 
         return _write(_mapped(opened, tables), out)
     if isinstance(stage, Reduce):
         return _write(_reduced(opened, pa.concat_tables(tables, promote_options="default")), out)
+    if isinstance(stage, Ask):
+        return _write(_asked(opened, pa.concat_tables(tables, promote_options="default")), out)
     assert isinstance(stage, Export)
     return _exported(opened, tables, out)
 
@@ -109,6 +120,27 @@ def _mapped(opened: Opened, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         for made, some in outputs:
             kept = {n: c for n, c in zip(made.column_names, made.columns, strict=True) if n not in opened.stage.transient}
             yield _overlaid(table.take(pa.array(some)), pa.table(kept))
+
+
+def _seat(params: AskParams, out: Path, models: Path | None) -> Seat:
+    from synthetic.room import check_served
+
+    try:
+        served = check_served(params.model, load_models(models) if models is not None else {})
+    except ValueError as error:
+        raise RecipeError(f"gristmill step: {error}") from error
+    return Seat(served, str(out.with_name(f"{out.name}.asked")), 1)
+
+
+def _asked(opened: Opened, table: pa.Table) -> Iterator[pa.Table]:
+    from pipelines.asked import asked
+
+    quarantine: list[dict[str, Any]] = []
+    rows = Rows(np.arange(table.num_rows), table)
+    for made in asked(opened, rows, None, Guard(_NOWHERE, lambda _mark: None), Tally(), quarantine):
+        yield made.table.drop_columns([PARENT_AT])
+    for row in quarantine:
+        print(f"row {row['id']}: {row['reason']}: {row['detail']}", file=sys.stderr)  # noqa: T201
 
 
 def _overlaid(table: pa.Table, made: pa.Table) -> pa.Table:

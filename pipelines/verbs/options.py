@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -14,6 +15,9 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE
 SelectOption = Annotated[list[str] | None, typer.Option("--select", metavar="STEP", help="Only this step and what it needs.")]
 LimitOption = Annotated[int | None, typer.Option("--limit-units", min=1, help="A trial: only the first N units of each source.")]
 SampleOption = Annotated[str | None, typer.Option("--sample", metavar="SHARE", help="A trial: this share of the rows (1%).")]
+ModelsOption = Annotated[
+    Path | None, typer.Option("--models", metavar="FILE", help="YAML that says where language models are served (run.models).")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 DEFAULT_STORE = "store"
 

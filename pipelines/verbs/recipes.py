@@ -16,6 +16,7 @@ from pipelines.verbs.options import (
     DONE,
     JsonOption,
     LimitOption,
+    ModelsOption,
     RecipeArgument,
     SampleOption,
     SelectOption,
@@ -40,16 +41,17 @@ def _share(text: str | None) -> float | None:
 
 
 def _wish(
-    recipe: str, store: str, settings: list[str] | None, select: list[str] | None, limit: int | None, sample: str | None
-) -> Any:
+    recipe: str, store: str, settings: list[str] | None, select: list[str] | None, limit: int | None, sample: str | None,
+    models: Path | None,
+) -> Any:  # fmt: skip
     from pipelines.session import Wish, settings_of
 
-    return Wish(recipe, store, settings_of(settings or []), select or (), None, limit, _share(sample))
+    return Wish(recipe, store, settings_of(settings or []), select or (), None, limit, _share(sample), models)
 
 
 def plan(
     recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, settings: SetOption = None, select: SelectOption = None,
-    limit_units: LimitOption = None, sample: SampleOption = None, as_json: JsonOption = False,
+    limit_units: LimitOption = None, sample: SampleOption = None, models: ModelsOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Say what a run would do: what is reused, what is made, and why."""
 
@@ -57,7 +59,7 @@ def plan(
         from pipelines import explain, mixtures
         from pipelines.session import planned
 
-        found = planned(_wish(recipe, store, settings, select, limit_units, sample))
+        found = planned(_wish(recipe, store, settings, select, limit_units, sample, models))
         if as_json:
             typer.echo(json.dumps(explain.as_json(found) | {"mixtures": mixtures.as_json(found.layout)}, indent=2))
         else:
@@ -71,7 +73,7 @@ def run(
     recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, settings: SetOption = None, select: SelectOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
     executor: Annotated[str | None, typer.Option("--executor", help="Where tasks run: local or ray.")] = None,
-    limit_units: LimitOption = None, sample: SampleOption = None, as_json: JsonOption = False,
+    limit_units: LimitOption = None, sample: SampleOption = None, models: ModelsOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Run a recipe; a second run does only what is missing. Exit codes: 0 done, 1 failed, 2 usage, 3 over the error limit."""
 
@@ -82,7 +84,8 @@ def run(
         from pipelines.report import finish, summary
         from pipelines.session import carry_out, planned
 
-        wish = replace(_wish(recipe, store, settings, select, limit_units, sample), workers=workers, executor=executor)
+        asked = _wish(recipe, store, settings, select, limit_units, sample, models)
+        wish = replace(asked, workers=workers, executor=executor)
         found = planned(wish)
         mixtures.refuse(found.layout)
         if not found.actions:

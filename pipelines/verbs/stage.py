@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.verbs.options import DONE, JsonOption, guarded
+from pipelines.verbs.options import DONE, JsonOption, ModelsOption, guarded
 
 
 def step(
@@ -19,6 +19,7 @@ def step(
     at: Annotated[
         str | None, typer.Option("--at", metavar="UNIT:OFFSET", help="Only the record at this place of a source.")
     ] = None,
+    models: ModelsOption = None,
 ) -> None:
     """Run one stage on files, without a recipe or a store."""
 
@@ -28,7 +29,7 @@ def step(
         from pipelines.single import run_stage
 
         params = {k: scalar(v) if not v.startswith("[") else json.loads(v) for k, v in settings_of(values or []).items()}
-        typer.echo(run_stage(stage, inputs, out, params, at), err=True)
+        typer.echo(run_stage(stage, inputs, out, params, at, models), err=True)
         return DONE
 
     guarded(work)

