@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -43,7 +43,13 @@ class Rephrase(AskParams):
     min_output_tokens: int = Field(50, ge=0, description="Shorter answers are dropped.")
 
 
-class Wikipedia(Rephrase):
+class _WithLeadIn(Rephrase):
+    """Tasks whose answers begin with a line that the prompt asks for: who does not follow that seldom follows the rest."""
+
+    lead_in: Literal["required", "optional"] = Field("required", description="optional: an answer without its first line counts too.")
+
+
+class Wikipedia(_WithLeadIn):
     """Limits of the Wikipedia-style task."""
 
     min_document_tokens: int = Field(5, ge=0, description="Shorter documents are not asked about.")
@@ -62,7 +68,7 @@ class DiverseQA(Rephrase):
     language: str = Field("", description="Name of a language to ask and answer in; empty: the prompt does not say.")
 
 
-class Distill(Rephrase):
+class Distill(_WithLeadIn):
     """Limits of the distillation task."""
 
     min_passage_tokens: int = Field(10, ge=0, description="Shorter passages are not asked about.")
@@ -159,7 +165,9 @@ class Task:
         if answers.is_refusal(reply.text):
             return Refused("refusal", reply.text)
         if self.name in LEAD_INS:
+            assert isinstance(params, _WithLeadIn)
             body = answers.after_lead_in(reply.text, LEAD_INS[self.name])
+            body = reply.text if body is None and params.lead_in == "optional" else body
             return Refused("no_lead_in", reply.text) if body is None else answers.unquoted(answers.without_bold(body))
         if self.name == "diverse_qa":
             assert isinstance(params, DiverseQA)
