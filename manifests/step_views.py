@@ -162,6 +162,9 @@ class RecipeViews:
     def fells(self, step: Step) -> bool:
         """Whether a step has dropped or quarantined rows of its frame."""
         totals = self.totals(step)
+        if step.shape == "rows":  # a conversation of which nothing came is a row with a reason; other new frames have none
+            head = self.files.head(step.object, step.units) or {}
+            return bool(totals.get("made", 0) < head.get("rows", 0))
         return step.shape in ("layer", "verdict") and bool(totals.get("dropped") or totals.get("quarantined"))
 
     def visible(self, step: Step) -> dict[str, str]:
@@ -294,7 +297,11 @@ class RecipeViews:
     def stands(self, step: Step) -> str | None:
         """The condition on `@step:<object>`; None when every row of the frame stands at the step."""
         head = self.files.head(step.object, step.units) or {}
-        if step.shape not in ("layer", "verdict") or self.totals(step).get("standing", 0) == head.get("rows"):
+        if step.shape == "rows":
+            everyone = not self.fells(step)
+        else:
+            everyone = step.shape not in ("layer", "verdict") or self.totals(step).get("standing", 0) == head.get("rows")
+        if everyone:
             return None
         book = quoted(f"@step:{step.object}")
         return f"({book} is null or {book} > {step.member})"

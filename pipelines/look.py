@@ -89,7 +89,8 @@ class Documents:
                 counts.append(tally.get("made" if step.shape in ("rows", "dataset") else "standing", 0))
             else:
                 fell = sum(tally.get("dropped", {}).values()) + tally.get("quarantined", 0)
-                counts.append(fell if step.shape in ("layer", "verdict") else 0)
+                fell = part.rows - tally.get("made", 0) if step.shape == "rows" else fell
+                counts.append(fell if step.shape in ("layer", "verdict", "rows") else 0)
         return counts
 
     def places(self, chosen: Sequence[int]) -> list[tuple[str, int]]:

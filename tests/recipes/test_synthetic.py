@@ -23,7 +23,10 @@ NILE = (
     "Ancient Egypt depended on the floods of the river, which came back every year in summer.\n"
     "In 1970 the Aswan High Dam ended the floods, and farmers have needed fertiliser ever since."
 )
-WELL = "The well in the yard is deep and old.\nIt holds cold water even in a dry summer, and refuses nobody who is thirsty."
+WELL = (
+    "The well in the yard is deep and old, and its wall was built of field stones.\n"
+    "It holds cold water even in a dry summer, and refuses nobody who is thirsty and comes by."
+)
 SHORT = "Nothing to see."
 
 
@@ -37,7 +40,7 @@ def answer(form):
         return "I'm sorry, but I cannot do that."
     words = [w for i, w in enumerate(passage.split()) if i % 4 != 3]
     if "Question:" in said:
-        return "\n\n".join(f"Question: What about {w}?\nAnswer: {' '.join(words)}" for w in words[:3])
+        return "\n\n".join(f"Question: What about {words[i]}?\nAnswer: {' '.join(words[i : i + 12])}" for i in (1, 14, 27))
     if '"- "' in said:
         return "\n".join(f"- {line}" for line in passage.split("\n"))
     lead = "REWRITTEN:\n" if "REWRITTEN" in said else "DISTILLED:\n" if "DISTILLED" in said else ""
