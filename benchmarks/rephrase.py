@@ -46,7 +46,8 @@ def serve(weights: str, port: int, ready: Any) -> None:
     params.model.path = weights
     params.hostnames, params.port = ["127.0.0.1"], port
     params.n_parallel, params.n_ctx = SLOTS, SLOTS * 1024
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+    # two threads on two busy cores wait for each other most of the time
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.verbosity = -1
     server = xllamacpp.Server(params)
     ready.set()

@@ -46,7 +46,7 @@ class Rephrase(AskParams):
 class _WithLeadIn(Rephrase):
     """Tasks whose answers begin with a line that the prompt asks for: who does not follow that seldom follows the rest."""
 
-    lead_in: Literal["required", "optional"] = Field("required", description="optional: an answer without its first line counts too.")
+    lead_in: Literal["required", "optional"] = Field("required", description="optional: an answer without the line counts too.")
 
 
 class Wikipedia(_WithLeadIn):
