@@ -46,7 +46,7 @@ def _wish(
 ) -> Any:  # fmt: skip
     from pipelines.session import Wish, settings_of
 
-    return Wish(recipe, store, settings_of(settings or []), select or (), None, limit, _share(sample), models)
+    return Wish(recipe, store, settings_of(settings or []), select or (), None, limit, _share(sample), models=models)
 
 
 def plan(
