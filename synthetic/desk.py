@@ -65,7 +65,8 @@ class Desk:
     _started: asyncio.Task[None] | None = None
     _stopped: Deferred | None = None
     _answered: int = 0
-    _heard_at: float = 0.0
+    _failing_since: float | None = None
+    """The first failure behind the last answer; kept over streams, so that a dead server is not waited for again and again."""
     _sync_at: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
@@ -212,17 +213,15 @@ class Desk:
     async def _start(self) -> None:
         """Start the engine with the first request; a run that the ledger answers wholly needs none."""
         if self._started is None:
-            self._heard_at = time.monotonic()
             self._started = asyncio.ensure_future(self.engine.start())
         if not self._started.done():
             await asyncio.shield(self._started)
-            self._heard_at = time.monotonic()
         self._started.result()
 
     def _answer(self, job: Job, gate: Gate, answer: Reply | Rejected) -> None:
         gate.success()
         self._answered += 1
-        self._heard_at = time.monotonic()
+        self._failing_since = None
         if isinstance(answer, Rejected):
             self.counts["rejected"] += 1
         try:
@@ -241,7 +240,8 @@ class Desk:
         """Decide about a failed try: again, later; this request never; or nothing any more."""
         now = time.monotonic()
         self.counts[f"failed_{failure.kind}"] += 1
-        if now - self._heard_at > self.patience_s:
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        if now - self._failing_since > self.patience_s:
             self._queue.appendleft(job)
             self._stop(
                 Deferred(f"{failure}; no answer for {self.patience_s:g} s: see that the server runs, then run again to go on")
