@@ -17,8 +17,9 @@ app = typer.Typer(
 )  # fmt: skip
 
 VERBS: tuple[Callable[..., None], ...] = (
-    recipes.plan, recipes.run, stage.step, looking.sql, looking.explain, looking.diff, looking.peek, looking.report,
+    stage.init, recipes.plan, recipes.run, stage.step, looking.sql, looking.explain, looking.diff, looking.peek, looking.report,
     stores.status, stores.verify, stores.export, stores.gc, stores.doctor, stores.models,
+    stage.schema,
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)

@@ -231,19 +231,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     raise TypeError(f"cannot write a {type(value).__name__} as JSON; write Parquet instead")
-
-
-def describe_stage(name: str) -> str:
-    """Docstring, parameters, reads and writes of a stage."""
-    stage = resolve(name, "gristmill stages show")
-    lines = [f"{stage.name}  ({type(stage).__name__}, version {stage.version})", "", *stage.doc.splitlines(), "", "parameters:"]
-    for field_name, info in stage.params.model_fields.items():
-        default = "required" if info.is_required() else f"default {info.get_default(call_default_factory=True)!r}"
-        kind = getattr(info.annotation, "__name__", str(info.annotation))
-        lines.append(f"  {field_name} ({kind}, {default}): {info.description or ''}")
-    for title, declared_columns in (("reads", stage.reads), ("writes", stage.writes)):
-        if callable(declared_columns):
-            lines.append(f"{title}: depends on the parameters")
-        else:
-            lines.append(f"{title}: {', '.join(f'{n} {t}' for n, t in declared_columns.items()) or 'nothing'}")
-    return "\n".join(lines)

@@ -58,12 +58,38 @@ def stages_listed(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @stages_app.command("show")
 def stages_show(name: Annotated[str, typer.Argument(metavar="STAGE")]) -> None:
-    """Parameters, reads and writes of a stage."""
+    """Parameters, reads, writes, cost per document and an example of a stage."""
 
     def work() -> int:
-        from pipelines.single import describe_stage
+        import sys
 
-        typer.echo(describe_stage(name))
+        from pipelines.manual import describe
+
+        sys.path.insert(0, str(Path.cwd()))
+        typer.echo(describe(name))
         return DONE
 
     guarded(work)
+
+
+def init(
+    recipe: Annotated[Path, typer.Argument(metavar="FILE", help="The recipe to write, such as web.yaml.")],
+    paths: Annotated[str | None, typer.Option("--paths", help="WARC files to read; default: the packaged sample.")] = None,
+) -> None:
+    """Write a recipe to start from, a filter of your own beside it, and the schema for your editor."""
+
+    def work() -> int:
+        from pipelines.scaffold import scaffold
+
+        for path in scaffold(recipe, paths):
+            typer.echo(path)
+        return DONE
+
+    guarded(work)
+
+
+def schema() -> None:
+    """Print the JSON Schema of recipes, for completion in an editor."""
+    from pipelines.schema import schema_text
+
+    typer.echo(schema_text(), nl=False)
