@@ -13,6 +13,8 @@ from typing import Any, Self
 import yaml
 
 NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+PUBLISHED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]*\Z")
+"""A published name is a file's name in the store."""
 _STEP_KEYS = ("uses", "from", "given", "with", "where", "keep", "onto")
 _TOP_KEYS = ("name", "params", "steps", "publish", "run")
 _RUN_KEYS = ("executor", "workers", "max_error_rate", "memory_per_worker", "keep_text_of_dropped", "models", "address",
@@ -100,10 +102,10 @@ class Environment(str):  # noqa: SLOT000
 
     reference: str
 
-    def __new__(cls, value: str, key: str) -> Self:
-        """The value of the variable `key`."""
+    def __new__(cls, value: str, reference: str) -> Self:
+        """A text, and how it was written."""
         self = super().__new__(cls, value)
-        self.reference = f"${{env:{key}}}"
+        self.reference = reference
         return self
 
 
@@ -177,6 +179,11 @@ class _Reader:
         run = self.run_block(top.get("run"))
         recipe = Recipe(name, self.file, self.folder, steps, publish, run, self.text)
         for ref, target in publish.items():
+            if not PUBLISHED.match(ref):
+                raise self.fail(
+                    top["publish"],
+                    f"publish: the name '{ref}' has to be letters, digits and _ . @ -, and to begin with a letter, a digit or _",
+                )
             if target not in {s.name for s in steps}:
                 raise self.fail(top["publish"], f"publish '{ref}' names step '{target}'{hint(target, [s.name for s in steps])}")
         return recipe
@@ -275,7 +282,10 @@ class _Reader:
         whole = _REFERENCE.fullmatch(node.value)
         if whole:
             return self.referenced(node, whole)
-        text = _REFERENCE.sub(lambda match: str(self.referenced(node, match)), node.value)
+        found = {match.group(): self.referenced(node, match) for match in _REFERENCE.finditer(node.value)}
+        text = _REFERENCE.sub(lambda match: str(found[match.group()]), node.value)
+        if any(isinstance(value, Environment) for value in found.values()):
+            return Environment(text, _REFERENCE.sub(lambda match: _written(found[match.group()]), node.value))
         return scalar(text) if plain and text == node.value else text
 
     def referenced(self, node: yaml.Node, match: re.Match[str]) -> Any:
@@ -283,10 +293,15 @@ class _Reader:
         if env:
             if key not in os.environ:
                 raise self.fail(node, f"the environment variable {key} is not set")
-            return Environment(os.environ[key], key)
+            return Environment(os.environ[key], f"${{env:{key}}}")
         if key not in self.values:
             raise self.fail(node, f"${{{key}}} is not in 'params'{hint(key, list(self.values))}")
         return self.values[key]
+
+
+def _written(value: Any) -> str:
+    """A value as it may be written down: of the environment only the name."""
+    return str(getattr(value, "reference", value))
 
 
 def _setting(raw: str, default: Any) -> Any:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from manifests.store import Store
 from pipelines.events import RunLog
 from pipelines.executors.contract import Stopped
 from pipelines.graph import build
+from pipelines.metrics import Metrics
 from pipelines.plan import Plan, make_plan
 from pipelines.recipe import Recipe, RecipeError, hint, load, load_models
 from pipelines.record import recipe_record
@@ -100,18 +101,25 @@ def _memory(store: Store) -> Path:
     return Path(os.environ["NUMBA_CACHE_DIR"]).parent / "witnesses" / f"{fingerprint(store.url)}.json"
 
 
-def carry_out(plan: Plan, hear: Any) -> Result:
-    """Run a plan on its executor; Ctrl-C once drains, twice stops. `hear` is told every event, and who is at work."""
+def carry_out(plan: Plan, hear: Any, port: int | None = None) -> Result:
+    """Run a plan on its executor; Ctrl-C once drains, twice stops. `hear` is told every event, and who is at work.
+
+    With `port`, Prometheus may scrape it there.
+    """
     if not plan.actions:
         run = Run(plan, _Nobody(), lambda _: None, plan.layout.recipe.run.max_error_rate)
         return run.go()
     recipe = plan.layout.recipe
-    with RunLog(plan.layout.store, recipe.name, recipe.text, recipe_record(plan.layout)) as log:
+    with ExitStack() as stack:
+        metrics = stack.enter_context(Metrics(plan, port)) if port is not None else None
+        log = stack.enter_context(RunLog(plan.layout.store, recipe.name, recipe.text, recipe_record(plan.layout)))
         executor = _executor(recipe, plan.layout.store)
 
         def say(event: dict[str, Any]) -> None:
             log.write(event)
             hear(event, executor)
+            if metrics is not None:
+                metrics(event, executor)
 
         hear({"event": "begin"}, executor)
         try:

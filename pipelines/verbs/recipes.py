@@ -73,6 +73,7 @@ def run(
     recipe: RecipeArgument, store: StoreOption = DEFAULT_STORE, settings: SetOption = None, select: SelectOption = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; default: one per core.")] = None,
     executor: Annotated[str | None, typer.Option("--executor", help="Where tasks run: local or ray.")] = None,
+    port: Annotated[int | None, typer.Option("--metrics", metavar="PORT", help="Serve Prometheus metrics of this run.")] = None,
     limit_units: LimitOption = None, sample: SampleOption = None, models: ModelsOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Run a recipe; a second run does only what is missing. Exit codes: 0 done, 1 failed, 2 usage, 3 over the error limit."""
@@ -100,7 +101,7 @@ def run(
             progress.line("first run on this machine: its kernels are compiled once, which can take a minute")
         progress.begin()
         try:
-            result = carry_out(found, progress)
+            result = carry_out(found, progress, port)
         finally:
             progress.end()
         if as_json:
