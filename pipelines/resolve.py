@@ -18,7 +18,7 @@ from stages.contract import Params, Stage
 
 ROOMS = ("stages", "classifiers", "synthetic")
 """Packages of ours in which stages live; anything else on the import path works as well."""
-_DECORATORS = {"source", "map_stage", "reduce_stage", "export_stage"}
+_DECORATORS = {"source", "map_stage", "reduce_stage", "ask_stage", "export_stage"}
 
 
 def resolve(name: str, place: object, folder: Path | None = None) -> Stage:

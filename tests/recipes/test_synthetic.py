@@ -29,9 +29,18 @@ WELL = (
 SHORT = "Nothing to see."
 
 
+GERMAN = (
+    "Die Mühle steht seit dem Mittelalter am Fluss und mahlt noch heute das Korn der Bauern aus dem ganzen Tal. "
+    "Ihr Rad wird vom Wasser getrieben, das im Frühling schnell und im Sommer langsam durch den alten Kanal fließt. "
+    "Der Müller öffnet am Morgen das Wehr und schließt es am Abend, wenn das letzte Mehl in den Säcken liegt."
+)
+
+
 def answer(form):
     """A model of rules: it keeps three of four words of the passage, and refuses whatever speaks of a yard."""
     said = form["messages"][-1]["content"]
+    if "=====" in said and "into German" in said:
+        return GERMAN.replace(". ", ".\n" * 4)
     passage = said.split("Passage:\n")[-1].split("Text:\n")[-1]
     if "=====" in said:
         return "\n".join("EN " + line.replace("agua", "water") for line in said.split("=====")[1].strip().split("\n"))
@@ -149,6 +158,21 @@ def test_translation_is_checked_and_refusals_have_reasons(tmp_path, served, voca
     assert (text, source, why) == (answer({"messages": [{"content": f"=====\n{spanish}\n====="}]}), spanish, None)
     ((why,),) = catalog.run("select drop_reason from translate_to_english.checked_all").fetchall()
     assert why in ("language", "not_translated"), "the rules translate one word"
+
+
+def test_questions_in_another_language_both_ways(tmp_path, served, vocabulary):
+    for name, text in (("native", GERMAN), ("english", NILE)):
+        pq.write_table(pa.table({"text": [text]}), tmp_path / f"{name}.parquet")
+    settings = {name: str(tmp_path / f"{name}.parquet") for name in ("native", "english")}
+    limits = {"model": "rules", "tokenizer": vocabulary, "min_output_tokens": "5"}
+    catalog = run("multilingual-qa", tmp_path / "store", served, **settings, **limits)
+    ((text, prompt),) = catalog.run("select text, generator.prompt from multilingual_qa.native_qa").fetchall()
+    assert text.startswith(GERMAN)
+    assert "Question: " in text
+    assert prompt == "nemotron_cc/diverse_qa_native"
+    ((language, why),) = catalog.run("select language, drop_reason from multilingual_qa.translated_checked_all").fetchall()
+    assert language == "de"
+    assert why in ("lines", "numbers"), "the rules answer with another text than they were given"
 
 
 @pytest.mark.slow
