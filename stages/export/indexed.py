@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 
 from stages.contract import FileGroup
 
+Ends = tuple[NDArray[np.int32], NDArray[np.int32]]
+"""Tokens put before and after every document."""
 MAGIC = b"MMIDIDX\x00\x00"
 DTYPE_CODES = {"uint16": 8, "int32": 4}
 SMALL_VOCABULARY = 65_500
@@ -29,12 +33,15 @@ class IndexedFiles:
         self.weight = 0
         """Tokens, each document as often as its copies say."""
 
-    def add(self, document: str, tokens: NDArray[Any], copies: int) -> None:
-        """Write a document."""
-        self._out.write(np.ascontiguousarray(tokens, self._dtype).data)
-        self._lengths.append(len(tokens))
-        self._ids.append(document)
-        self.weight += copies * len(tokens)
+    def add(self, documents: Sequence[str], tokens: Sequence[NDArray[Any]], copies: Sequence[int], ends: Ends) -> None:
+        """Write documents, each between the two ends; one write for all of them."""
+        before, after = ends
+        stream = np.concatenate([piece for one in tokens for piece in (before, one, after)])
+        self._out.write(np.ascontiguousarray(stream, self._dtype).data)
+        lengths = [len(before) + len(one) + len(after) for one in tokens]
+        self._lengths += lengths
+        self._ids += documents
+        self.weight += sum(map(operator.mul, copies, lengths))
 
     def close(self) -> dict[str, Any]:
         """Write index and way back; the facts of the summary."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stages.contract import TEXT, FileGroup, export_stage
-from stages.export.indexed import SMALL_VOCABULARY, IndexedFiles
+from stages.export.indexed import SMALL_VOCABULARY, Ends, IndexedFiles
 from stages.tokenizers import LIBRARIES, Tokenizer, Vocabulary, open_tokenizer, special
 
+Key = tuple[str, ...]
 NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 """What may stand in a file name and, by Megatron's splitting at white space, in a blend."""
 
@@ -107,24 +108,24 @@ def shards(batches: Iterable[pa.Table], params: Megatron, files: FileGroup, *, m
     """
     small = params.dtype == "uint16" or (params.dtype == "auto" and model.vocab_size < SMALL_VOCABULARY)
     dtype = np.dtype("<u2" if small else "<i4")
-    before, after = _marks(params, model)
-    written: dict[tuple[str, ...], IndexedFiles] = {} if params.split_by else {(): IndexedFiles(files, "", dtype)}
+    ends = _marks(params, model)
+    written: dict[Key, IndexedFiles] = {} if params.split_by else {(): IndexedFiles(files, "", dtype)}
     rows = 0
     for batch in batches:
         rows += batch.num_rows
-        for document, key, copies, tokens in _documents(batch, params, model):
+        for key, documents in _documents(batch, params, model).items():
             if key not in written:
                 written[key] = IndexedFiles(files, "".join(f".{value}" for value in key), dtype)
-            written[key].add(document, np.concatenate([before, tokens, after]), copies)
+            written[key].add(*documents, ends)
     groups = [{"values": list(key), **written[key].close()} for key in sorted(written)]
-    documents, tokens = (sum(group[name] for group in groups) for name in ("documents", "tokens"))
+    count, tokens = (sum(group[name] for group in groups) for name in ("documents", "tokens"))
     return {
-        "rows": rows, "documents": documents, "empty": rows - documents, "tokens": tokens, "groups": groups, "dtype": dtype.name,
-        "vocab_size": model.vocab_size, "eod_id": after.tolist(), "bos_id": before.tolist(),
+        "rows": rows, "documents": count, "empty": rows - count, "tokens": tokens, "groups": groups, "dtype": dtype.name,
+        "vocab_size": model.vocab_size, "eod_id": ends[1].tolist(), "bos_id": ends[0].tolist(),
     }  # fmt: skip
 
 
-def _marks(params: Megatron, model: Tokenizer) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _marks(params: Megatron, model: Tokenizer) -> Ends:
     before = [special(params, "bos", model)] if params.bos else []
     after = [special(params, "eod", model)] if params.eod else []
     return np.array(before, np.int32), np.array(after, np.int32)
@@ -132,16 +133,22 @@ def _marks(params: Megatron, model: Tokenizer) -> tuple[NDArray[np.int32], NDArr
 
 def _documents(
     batch: pa.Table, params: Megatron, model: Tokenizer
-) -> Iterator[tuple[str, tuple[str, ...], int, NDArray[np.int32]]]:
-    """(id, values of the columns that files are split by, copies, tokens) of the rows that have any."""
+) -> dict[Key, tuple[list[str], list[NDArray[np.int32]], list[int]]]:
+    """Ids, tokens and copies of the rows that have any, by the values of the columns that files are split by."""
     copies = batch["copies"].fill_null(1).to_pylist() if "copies" in batch.column_names else [1] * batch.num_rows
     if max(copies, default=1) > 1 and not params.split_by:
         raise ValueError("rows count several times here (copies): set split_by to [phase, step], or take the mixture as written")
     keys = [_key(values, params) for values in zip(*(batch[n].to_pylist() for n in params.split_by), strict=True)]
     rows = zip(batch["id"].to_pylist(), keys or [()] * batch.num_rows, copies, batch["text"].to_pylist(), strict=True)
     full = [row for row in rows if row[3]]
-    encoded = model.encode([text for *_, text in full])
-    return ((one, key, count, tokens) for (one, key, count, _), tokens in zip(full, encoded, strict=True) if len(tokens))
+    found: dict[Key, tuple[list[str], list[NDArray[np.int32]], list[int]]] = {}
+    for (document, key, count, _), tokens in zip(full, model.encode([row[3] for row in full]), strict=True):
+        if len(tokens):
+            ids, encoded, often = found.setdefault(key, ([], [], []))
+            ids.append(document)
+            encoded.append(tokens)
+            often.append(count)
+    return found
 
 
 def _key(values: tuple[str | None, ...], params: Megatron) -> tuple[str, ...]:
