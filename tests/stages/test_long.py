@@ -14,7 +14,7 @@ from stages.retrieval import Retrieval, documents
 from stages.tokenizers import Tokenizer
 
 WORDS = Tokenizer(lambda texts: [np.arange(len(re.findall(r"\w+|[^\w\s]|\n", t)), dtype=np.int32) for t in texts], 100, 0, None)
-SMALL: dict[str, Any] = {"documents": 12, "min_tokens": 2048, "max_tokens": 8192, "unit_documents": 5}
+SMALL: dict[str, Any] = {"documents": 12, "min_tokens": 1024, "max_tokens": 4096, "unit_documents": 5}
 
 
 def made(**params: Any) -> list[dict[str, Any]]:
@@ -39,12 +39,12 @@ def test_every_answer_can_be_found_by_reading_the_document() -> None:
 
 
 def test_lengths_are_spread_and_never_over_the_limit() -> None:
-    rows = made(documents=60)
+    rows = made(documents=40)
     tokens = [row["tokens"] for row in rows]
     assert all(len(WORDS.encode([row["text"]])[0]) == row["tokens"] for row in rows)
-    assert max(tokens) <= 8192
-    assert min(tokens) < 3000 < 6000 < max(tokens)
-    assert all(n > 1500 for n in tokens)
+    assert max(tokens) <= 4096
+    assert min(tokens) < 1500 < 3000 < max(tokens)
+    assert all(n > 950 for n in tokens)
 
 
 def test_documents_depend_on_seed_and_number_alone() -> None:
@@ -54,7 +54,7 @@ def test_documents_depend_on_seed_and_number_alone() -> None:
 
 
 def test_lengths_the_wrong_way_round_are_refused() -> None:
-    with pytest.raises(ValueError, match="min_tokens is 9000, max_tokens 8192"):
+    with pytest.raises(ValueError, match="min_tokens is 9000, max_tokens 4096"):
         list(documents.units(Retrieval.model_validate(SMALL | {"min_tokens": 9000})))
 
 
