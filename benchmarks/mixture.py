@@ -165,7 +165,7 @@ def main() -> None:
     lines = [
         "## Mixture (`benchmarks/mixture.py`)", "",
         f"{machine()}. 15 sources, one phase, 90 % of their tokens, wiki repeated; copies written, then a global shuffle.", "",
-        "| source rows | mixed rows | rows/s, 2 workers | rows by CPU second | peak memory, GB | largest share error | fullest / mean |",
+        "| rows | mixed rows | rows/s, 2 workers | rows by CPU s | peak memory, GB | largest share error | fullest / mean |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for f in found:
