@@ -1,0 +1,134 @@
+"""Grades by a language model: what is asked, what counts as a grade, and from grades to a trained head through a recipe."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from classifiers.rubric import PROMPT, grade
+from stages.prompt import Exchange, Refused, Reply
+
+ROW = {"id": "a", "text": "The mill grinds corn. {{text}}"}
+
+
+def graded(said: str, finish: str = "stop", **params: Any) -> Any:
+    settings = grade.params(model="m", **params)
+    (request,) = grade.prompt(ROW, (), settings)
+    exchange = Exchange(request, Reply(said, finish))
+    assert grade.prompt(ROW, (exchange,), settings) is None
+    return grade.parse(ROW, (exchange,), settings)
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [("Clear.\nSCORE: 4", 4.0), ("**Score: 3**", 3.0), ("a\nscore = 2.5\n", 2.5), ("Score: 5.\n\n", 5.0), ("SCORE: 0", 0.0)],
+)
+def test_one_clear_line_is_a_grade(said: str, value: float) -> None:
+    assert graded(said) == [{"grade": value, "grade_reason": said}]
+
+
+@pytest.mark.parametrize(
+    ("said", "finish", "why"),
+    [
+        ("I like it", "stop", "grade_unclear"), ("SCORE: 3\nSCORE: 4", "stop", "grade_unclear"), ("SCORE: 3 or 4", "stop", "grade_unclear"),
+        ("SCORE: 4/5", "stop", "grade_unclear"), ("SCORE: 6", "stop", "grade_out_of_range"), ("SCORE: -1", "stop", "grade_out_of_range"),
+        ("SCORE: 4", "length", "grade_unfinished"), ("", "stop", "grade_unclear"), ("My score is high", "stop", "grade_unclear"),
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused_with_what_was_said(said: str, finish: str, why: str) -> None:
+    assert graded(said, finish) == Refused(why, said)
+
+
+def test_the_text_stands_in_the_request_cut_to_the_rubrics_length() -> None:
+    (request,) = grade.prompt(ROW | {"text": "x" * 9000 + "END"}, (), grade.params(model="m"))
+    assert "x" * 6000 in request.messages[-1].content
+    assert "x" * 6001 not in request.messages[-1].content
+    assert request.sampling.temperature == 0
+    (plain,) = grade.prompt(ROW, (), grade.params(model="m"))
+    assert "corn. {{text}}" in plain.messages[-1].content, "a document is never a template"
+    assert grade.prompt({"id": "b", "text": "  "}, (), grade.params(model="m")) is None
+    assert grade.parse({"id": "b", "text": None}, (), grade.params(model="m")) == Refused("no_text")
+
+
+def test_any_rubric_by_file(tmp_path: Path) -> None:
+    own = PROMPT.read_text().replace("highest: 5", "highest: 10")
+    (tmp_path / "own.md").write_text(own)
+    assert graded("SCORE: 9", rubric=str(tmp_path / "own.md"), column="rigour") == [{"rigour": 9.0, "rigour_reason": "SCORE: 9"}]
+    for number, (change, said) in enumerate(
+        ((("lowest: 0, ", ""), r"lacks limits \['lowest'\]"), (("[text]", "[text, url]"), "never uses it"))
+    ):
+        place = tmp_path / f"{number}.md"
+        place.write_text(own.replace(*change))
+        with pytest.raises(ValueError, match=said):
+            graded("SCORE: 1", rubric=str(place))
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Grades by the share of words about the mill, and counts what it was asked."""
+
+    asked = 0
+
+    def do_POST(self) -> None:
+        Server.asked += 1
+        form = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = form["messages"][-1]["content"].rpartition("Extract:")[2].split()
+        said = f"Because.\nSCORE: {round(5 * sum(w in ('mill', 'corn', 'flour') for w in text) / len(text))}"
+        choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop", "index": 0}
+        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+RECIPE = """
+name: taught
+steps:
+  docs:   {{uses: stages.ingest.jsonl.rows, with: {{paths: {path}, columns: {{id: id}}}}}}
+  graded: {{uses: classifiers.rubric.grade, from: docs, with: {{model: grader}}}}
+  head:   {{uses: classifiers.linear.train, from: graded, with: {{features: words, target: grade, threshold: 3, head: ridge, strength: 10, slots: 4096}}}}
+  scored: {{uses: classifiers.linear.score_trained, from: docs, given: {{trained: head}}, with: {{features: words, column: edu}}}}
+run: {{models: {{grader: {model}}}}}
+"""
+
+
+def test_grades_become_a_head_and_a_second_run_pays_nothing(engines: Any, url: str) -> None:
+    pytest.importorskip("aiohttp")
+    words = ["mill", "corn", "flour", "buy", "cheap", "deal"]
+    rows = [
+        {"id": f"{i:032x}", "text": " ".join(words[(i % 2) * 3 + (i * k) % 3] for k in range(1, 9)) + f" n{i}"} for i in range(60)
+    ]
+    engine = engines("asked")
+    path = engine.rows("rows.jsonl", [*rows, {"id": "f" * 32, "text": "  "}])
+    served = RECIPE.format(path=path, model=f'{{engine: openai, endpoints: ["{url}"], in_flight: 4}}')
+    Server.asked = 0
+    result = engine.run(served)
+    assert result.code == 0, result.errors
+    assert Server.asked == 60
+    grades = {r["grade"] for r in engine.table("graded") if r["grade"] is not None}
+    assert grades == {0.0, 4.0}
+    assert [r["drop_reason"] for r in engine.table("graded")].count("no_text") == 1
+    said = {r["metric"]: r["value"] for r in engine.table("head") if r["metric"]}
+    assert said["auc"] == 1
+    scores = {d["id"]: s["edu"] for d, s in zip(engine.table("docs"), engine.table("scored"), strict=True)}
+    assert min(scores[f"{i:032x}"] for i in range(0, 60, 2)) > max(scores[f"{i:032x}"] for i in range(1, 60, 2))
+    before = engine.digests()
+    assert engine.run(RECIPE.format(path=path, model="{engine: replay}")).code == 0
+    assert Server.asked == 60
+    assert engine.digests() == before
