@@ -1,0 +1,1 @@
+"""Language models on source code and on technical pages: rewriting, translation into C++, teaching texts, clean-up."""
