@@ -115,7 +115,16 @@ def collect(store: Store, say: Say, *, really: bool) -> int:
 
 
 LIBRARIES = ("pyarrow", "numpy", "numba", "duckdb", "fastwarc", "resiliparse", "fasttext-community", "tokenizers", "mistral-common")
-EXTRAS = {"datasets": "datasets", "obstore": "s3", "datatrove": "datatrove", "brotli": "brotli", "pylint": "code", "ray": "ray"}
+EXTRAS = {
+    "datasets": "datasets", "obstore": "s3", "datatrove": "datatrove", "brotli": "brotli", "pylint": "code", "ray": "ray",
+    "scikit-learn": "train", "torch": "encoder", "transformers": "encoder", "onnxruntime": "onnx", "kenlm": "perplexity",
+}  # fmt: skip
+PUBLISHED = {
+    "nvidia/nemocurator-fineweb-mixtral-edu-classifier": "edu_a of the recipe nemotron-cc-quality",
+    "nvidia/nemocurator-fineweb-nemotron-4-edu-classifier": "edu_b of the recipe nemotron-cc-quality",
+    "HuggingFaceFW/fineweb-edu-classifier": "educational value, 0 to 5",
+}
+"""Classifiers that recipes name and nobody may ship or fetch unasked."""
 
 
 def examine(store: str, say: Say) -> int:
@@ -131,7 +140,7 @@ def examine(store: str, say: Say) -> int:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     say(f"{len(os.sched_getaffinity(0))} cores, {memory / 2**30:.0f} GiB of memory")
     say(_room(store))
-    for line in model_lines():
+    for line in [*model_lines(), *published_lines()]:
         say(line)
     return 1 if missing else 0
 
@@ -164,6 +173,15 @@ def model_lines() -> list[str]:
         origin = "Tekken tokenizer (Mistral AI, Apache-2.0), from the package mistral-common"
         lines += [f"{path.name}: {_size(path)}; {origin}" for path in sorted(folder.glob("tekken*.json"))]
     return lines
+
+
+def published_lines() -> list[str]:
+    """Published classifiers: where they lie in the local hub cache, or how to get them. Nothing is fetched."""
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    found = {name: sorted(cache.glob(f"models--{name.replace('/', '--')}/snapshots/*")) for name in PUBLISHED}
+    said = {n: f"in {places[-1]}" if places else f"absent (optional; hf download {n})" for n, places in found.items()}
+    return [f"{name}: {said[name]}; {what}" for name, what in PUBLISHED.items()]
 
 
 def _size(path: Path) -> str:
