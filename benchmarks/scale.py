@@ -335,6 +335,8 @@ def measure(folder: Path, quick: bool, ray: bool) -> tuple[dict[str, float], str
         f"| overhead of a task, local | **{found['task_overhead_ms_local']} ms** | a whole commit: read, layer, flush, receipt |",
         f"| a bare pool that writes one small file | {bare_pool_overhead(folder / 'bare', tasks):.1f} ms | |",
     ]
+    for line in lines:
+        progress([line])
     if ray:
         more, extra = on_a_cluster(folder, quick, tasks)
         found |= extra
@@ -351,6 +353,11 @@ def measure(folder: Path, quick: bool, ray: bool) -> tuple[dict[str, float], str
     return found, head + "\n".join(lines)
 
 
+def progress(lines: list[str]) -> None:
+    """The last line so far, for who watches."""
+    print(lines[-1], file=sys.stderr, flush=True)
+
+
 def said(counts: dict[str, int]) -> str:
     """Requests by kind."""
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
@@ -362,11 +369,13 @@ def on_a_cluster(folder: Path, quick: bool, tasks: int) -> tuple[list[str], dict
     try:
         overhead = task_overhead(folder / "r", on_ray(2), 2, quick)
         lines = [f"| overhead of a task, Ray | **{overhead:.1f} ms** | the same commit |"]
-        lines += [f"| {name} that write one small file | {ms:.1f} ms | |" for name, ms in ray_peers(folder, tasks).items()]
+        progress(lines)
+        lines += [f"| {name} that write one small file | {ms:.1f} ms | |" for name, ms in ray_peers(folder, tasks // 3).items()]
         for count in range(1, 5):
             if count > 1:
                 nodes.grow()
             share = sleeping(folder / f"n{count}", count, quick)
+            progress(lines)
             lines.append(f"| scheduling efficiency, {count} Ray nodes of 2 workers | {share:.3f} | tasks that sleep 2 s |")
     finally:
         nodes.close()

@@ -1,0 +1,263 @@
+"""What a whole snapshot would take: a discrete simulation of a recipe's actions with costs that were measured here.
+
+    python benchmarks/simulate.py [--quick] [--input GLOB]
+
+Two runs of the recipe `web` with two workers calibrate it; it then predicts two other runs (more files with two workers, and
+with one), which are measured as well. Last it is asked about one Common Crawl snapshot on 1,000 cores, with processor time
+in place of wall time, because those cores would not be shared. The last line printed is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+CRAWL = ROOT / ".." / "shared" / "data" / "dev" / "crawl" / "CC-SIM-dev-2*.warc.gz"
+FILES, PAGES, CORES = 90_000, 3_000_000_000, 1_000
+PUT, GET, STORED = 0.005 / 1000, 0.0004 / 1000, 0.023
+"""US dollars a request and a GB-month: list prices of S3 Standard in us-east-1."""
+EXACT_ROW = 180
+"""Bytes of memory that `exact.documents` needs a row of a partition (docs/scale.md)."""
+
+
+@dataclass
+class Action:
+    """Tasks of one kind, after the actions it needs: durations in seconds."""
+
+    name: str
+    needs: tuple[str, ...]
+    durations: list[float]
+
+
+def simulate(actions: list[Action], workers: int, driver: float, startup: float = 0.0) -> float:
+    """Seconds until all is done: workers take the next task of the first action that is ready; the driver hears one outcome
+    at a time and needs `driver` seconds for it, as a run does.
+    """
+    left = {a.name: len(a.durations) for a in actions}
+    queues = {a.name: iter(a.durations) for a in actions}
+    events: list[tuple[float, str]] = []
+    clock, free, heard = startup, workers, startup
+    waiting = list(actions)
+    while waiting or events:
+        waiting = [a for a in waiting if left[a.name]]
+        for action in waiting:
+            while free and all(not left[n] for n in action.needs):
+                duration = next(queues[action.name], None)
+                if duration is None:
+                    break
+                heapq.heappush(events, (max(clock, heard) + duration, action.name))
+                free -= 1
+        if not events:
+            break
+        clock, name = heapq.heappop(events)
+        heard = max(heard, clock) + driver
+        free += 1
+        left[name] -= 1
+    return max(clock, heard)
+
+
+@dataclass
+class Measured:
+    """One real run: wall seconds, and each task's action, seconds and rows."""
+
+    files: int
+    wall: float
+    first: float
+    """Seconds until the first task was done, less its own."""
+    needs: dict[str, tuple[str, ...]]
+    tasks: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    planned: dict[str, int] = field(default_factory=dict)
+    stored: int = 0
+
+
+def run_web(folder: Path, inputs: list[str], workers: int) -> Measured:
+    """Run the packaged recipe `web` with warm-up left out of the clock of its tasks, but not of the run."""
+    from manifests.store import Store
+    from pipelines.executors.local import Local
+    from pipelines.graph import build
+    from pipelines.plan import make_plan
+    from pipelines.recipe import load
+    from pipelines.run import Run
+    from pipelines.targets import lay_out
+
+    place = folder / f"in{time.monotonic_ns()}"
+    place.mkdir()
+    for number, path in enumerate(inputs):
+        (place / f"{number:04d}.warc.gz").write_bytes(Path(path).read_bytes())
+    loaded = load(ROOT / "pipelines" / "recipes" / "web.yaml", {"paths": f"{place}/*.warc.gz"})
+    plan = make_plan(lay_out(loaded, build(loaded), Store.open(place / "store")))
+    found = Measured(len(inputs), 0.0, 0.0, {a.name: a.needs for a in plan.actions})
+    found.planned = {a.name: len(a.tasks) for a in plan.actions}
+    seconds: dict[tuple[str, str], tuple[float, int]] = {}
+    began = time.perf_counter()
+
+    def hear(event: dict) -> None:
+        if event["event"] == "part":
+            before = seconds.get((event["action"], event["unit"]), (0.0, 0))
+            seconds[event["action"], event["unit"]] = (max(before[0], event["seconds"]), max(before[1], event["rows"]))
+            found.stored += event["bytes"]
+        elif event["event"] == "task" and not found.first:
+            found.first = time.perf_counter() - began - seconds[event["action"], event["unit"]][0]
+
+    executor = Local(workers)
+    try:
+        result = Run(plan, executor, hear, 0.05).go()
+    finally:
+        executor.close()
+    assert result.code == 0, result.errors
+    found.wall = time.perf_counter() - began
+    for (action, _), values in seconds.items():
+        found.tasks.setdefault(action, []).append(values)
+    return found
+
+
+def predicted(small: Measured, large: Measured, files: int, workers: int, driver: float) -> float:
+    """Wall time of a run with so many files: an action with a task for each file keeps the mean of its tasks; one with a
+    fixed number of tasks grows along the line through both calibrations.
+    """
+    actions = []
+    for name, needs in large.needs.items():
+        mean = {m.files: sum(s for s, _ in m.tasks[name]) / len(m.tasks[name]) for m in (small, large)}
+        if large.planned[name] != small.planned[name]:
+            every = [s for m in (small, large) for s, _ in m.tasks[name]]
+            count = round(large.planned[name] * files / large.files)
+            actions.append(Action(name, needs, [every[i % len(every)] for i in range(count)]))
+        else:
+            slope = (mean[large.files] - mean[small.files]) / (large.files - small.files)
+            each = max(mean[large.files] + max(slope, 0) * (files - large.files), 0.001)
+            actions.append(Action(name, needs, [each] * large.planned[name]))
+    return simulate(actions, workers, driver, (small.first + large.first) / 2)
+
+
+def processor_costs(folder: Path, inputs: list[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Processor seconds by action of one run in this process, and what it read and wrote."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from manifests.store import Store
+    from pipelines.executors.contract import Outcome
+    from pipelines.graph import build
+    from pipelines.perform import perform
+    from pipelines.plan import make_plan
+    from pipelines.recipe import load
+    from pipelines.run import Run
+    from pipelines.targets import lay_out
+
+    spent: dict[str, float] = {}
+
+    class Timed:
+        def map(self, work, tasks):
+            for task in tasks:
+                began = time.process_time()
+                receipts = perform(work[task.program], task, lambda _: None)
+                action = next(a.name for a in plan.actions if task.program in a.work)
+                spent[action] = spent.get(action, 0.0) + time.process_time() - began
+                yield Outcome(task, receipts)
+
+        def drain(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    facts: dict[str, float] = {"bytes": 0, "pages": 0, "kept": 0, "spilled": 0}
+
+    def hear(event: dict) -> None:
+        if event["event"] == "part":
+            facts["spilled" if event["address"].startswith("spill:") else "bytes"] += event["bytes"]
+
+    loaded = load(ROOT / "pipelines" / "recipes" / "web.yaml", {"paths": ",".join(inputs)})
+    for name in ("warm", "clocked"):  # kernels are compiled and models opened by the first
+        spent.clear()
+        plan = make_plan(lay_out(loaded, build(loaded), Store.open(folder / name)))
+        facts.update(dict.fromkeys(facts, 0))
+
+        assert Run(plan, Timed(), hear, 0.05).go().code == 0
+    head = {s: plan.layout.object(t).head(plan.layout.units[t.frame]) for s, (t, _) in plan.layout.holder.items()}
+    facts["pages"], facts["kept"] = head["crawl"]["members"][0]["standing"], head["web"]["rows"]
+    facts["judged"] = head["repeats"]["members"][plan.layout.holder["repeats"][1]]["standing"]
+    facts["input"] = sum(Path(p).stat().st_size for p in inputs)
+    return spent, facts
+
+
+def snapshot(spent: dict[str, float], facts: dict[str, float], driver: float, partitions: int) -> dict:
+    """The whole snapshot: wall time, storage, files, requests, price, memory. Requests are counted as the engine makes them:
+    a part is one PUT; a stored layer is read with a HEAD and three ranges; a settle reads index and slice of every spill.
+    """
+    scale = PAGES / facts["pages"]
+    work = {name: seconds * scale for name, seconds in spent.items()}
+    counts = {name: partitions if name.startswith("settle") else 1 if name.startswith("finish") else FILES for name in work}
+    order = list(work)
+    actions = [Action(n, (order[i - 1],) if i else (), [work[n] / counts[n]] * counts[n]) for i, n in enumerate(order)]
+    wall = simulate(actions, CORES, driver)
+    reduces = sum(name.startswith("settle") for name in work)
+    puts = sum(counts.values()) + reduces * FILES
+    gets = 2 * reduces * partitions * FILES + 4 * 3 * FILES
+    judged = PAGES * facts["judged"] / facts["pages"]
+    return {
+        "wall_h": wall / 3600, "core_h": sum(work.values()) / 3600, "stored_tb": facts["bytes"] * scale / 1e12,
+        "spilled_tb": facts["spilled"] * scale / 1e12, "files": sum(counts.values()), "puts": puts, "gets": gets,
+        "dollars": puts * PUT + gets * GET, "month": facts["bytes"] * scale / 1e9 * STORED,
+        "settle_gb": judged / partitions * EXACT_ROW / 1e9,
+    }  # fmt: skip
+
+
+def report(rows: list[tuple[str, float, float]], world: dict[int, dict], spent: dict[str, float], facts: dict[str, float]) -> str:
+    from benchmarks.results import machine
+
+    lines = ["| run | predicted | measured | off by |", "|---|---|---|---|"]
+    lines += [f"| {name} | {guess:.1f} s | {real:.1f} s | {guess / real - 1:+.1%} |" for name, guess, real in rows]
+    costs = ", ".join(f"{name} {1000 * seconds / facts['pages']:.3f}" for name, seconds in spent.items())
+    names = {"wall_h": "wall time, hours", "core_h": "core-hours", "stored_tb": "stored, TB", "spilled_tb": "in the exchange, TB",
+             "files": "files", "puts": "PUT requests", "gets": "GET requests", "dollars": "price of the requests, US$",
+             "month": "price of storage, US$ a month", "settle_gb": "memory of the largest settle, GB"}  # fmt: skip
+    table = [f"| one snapshot | {' | '.join(f'{p:,} partitions' for p in world)} |", "|---" * (len(world) + 1) + "|"]
+    table += [f"| {text} | {' | '.join(f'{w[key]:,.1f}' for w in world.values())} |" for key, text in names.items()]
+    return f"""## Simulation
+
+`python benchmarks/simulate.py` on {machine()}: the recipe `web`, calibrated by two runs with two workers.
+
+{chr(10).join(lines)}
+
+Processor time by action, milliseconds a page: {costs}.
+
+One snapshot of {FILES:,} files and {PAGES:,} pages on {CORES:,} cores, by simulation with these processor times:
+
+{chr(10).join(table)}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="half the files")
+    parser.add_argument("--input", default=str(CRAWL), help="WARC files")
+    chosen = parser.parse_args()
+    sample = ROOT / "pipelines" / "recipes" / "sample" / "sample.warc.gz"
+    pool = sorted(map(str, Path("/").glob(str(Path(chosen.input).absolute())[1:]))) or [str(sample)]
+    unit = 1 if chosen.quick else 2
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pick = lambda n: [pool[i % len(pool)] for i in range(n)]  # noqa: E731
+        run_web(folder, pick(2), 2)  # the first run of all compiles
+        small, large = run_web(folder, pick(2 * unit), 2), run_web(folder, pick(4 * unit), 2)
+        driver = 0.005
+        rows = []
+        for files, workers in ((8 * unit, 2), (4 * unit, 1)):
+            guess = predicted(small, large, files, workers, driver)
+            real = run_web(folder, pick(files), workers)
+            rows.append((f"{files} files, {workers} workers", guess, real.wall))
+            print(rows[-1], file=sys.stderr, flush=True)
+        spent, facts = processor_costs(folder, pick(2 * unit))
+    world = {p: snapshot(spent, facts, driver, p) for p in (64, 1024)}
+    from benchmarks.results import write_section
+
+    write_section("simulation", report(rows, world, spent, facts))
+    worst = max(abs(guess / real - 1) for _, guess, real in rows)
+    print(json.dumps({"prediction_off_by": round(worst, 3), "snapshot_core_h": round(world[64]["core_h"], 1)}))
+
+
+if __name__ == "__main__":
+    main()
