@@ -23,7 +23,7 @@ from typing import Any
 
 from pipelines.executors.contract import Outcome, Stopped, Wait
 from pipelines.executors.trials import Trial, describe, passes, take_due
-from pipelines.program import Mark, Program, Task, Work, calls_of
+from pipelines.program import Mark, Task, Work, calls_of
 
 LOOK = 5.0
 """Seconds between looks at where workers are."""
@@ -370,7 +370,7 @@ class Ray:
 
 def _idempotent(work: Work) -> bool:
     """Whether two workers may do it at once: not where a language model is asked, which would be paid twice."""
-    return not any(call.stage.startswith("synthetic.") for call in calls_of(work)) if isinstance(work, Program) else True
+    return all(call.seat is None for call in calls_of(work))
 
 
 def _connect(address: str, workers: int, folder: Path | None) -> bool:
