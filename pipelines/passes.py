@@ -78,7 +78,7 @@ class PassBuilder:
         found: dict[str, str] = {}
         for step in item.target.steps:
             for name in self._reads(step):
-                for parent in self.parents(item):
+                for parent in self.parents(item) if self._common(item, name) else ():
                     column = self._node(parent).columns.get(name)
                     if column is not None and not column.transient:
                         found[name] = column.owner
@@ -90,6 +90,11 @@ class PassBuilder:
             found |= {"id": "", "origin": "", "url": ""}
             found = {n: self._owner(item, n) or o for n, o in found.items() if self._owner(item, n)}
         return found
+
+    def _common(self, item: Item, name: str) -> bool:
+        """Whether all frames that a union joins have a column: one that only some have is none of the union's."""
+        parents = [self._node(parent) for parent in self.parents(item)]
+        return len({p.frame for p in parents}) == 1 or all(name in p.columns for p in parents)
 
     def _owner(self, item: Item, name: str) -> str | None:
         for parent in self.parents(item):
