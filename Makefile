@@ -15,7 +15,7 @@ GONE = http://www.hearth-and-crumb.example/bread/sourdough-starter
 PIP_FLAGS = --disable-pip-version-check --quiet -c requirements.lock
 PYTEST_FLAGS =
 
-.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder test-far wheel golden lock clean test-browser test-translate test-llm test-vllm
+.PHONY: help demo test lint types imports unit test-megatron test-perplexity test-encoder test-far wheel golden lock clean test-translate test-llm test-vllm test-browser docs
 
 help:
 	@echo 'make demo           run the packaged recipe on the packaged sample, and ask the store two questions'
@@ -28,6 +28,7 @@ help:
 	@echo 'make test-translate   apertium, Firefox Translations and CTranslate2 (an environment of its own)'
 	@echo 'make test-llm       the embedded language model: llama.cpp and 93 MB of weights (an environment of its own)'
 	@echo 'make test-vllm      vLLM on this machine, in process and over HTTP (an environment of its own, 2.5 GB)'
+	@echo 'make docs           build the guide into site/, strictly'
 	@echo 'make wheel          build dist/*.whl'
 	@echo 'make golden         write the list of public stage names anew'
 	@echo 'make lock           resolve the newest versions into requirements.lock'
@@ -147,6 +148,13 @@ $(VLLM)/.installed: requirements-vllm.lock
 # Its pins differ from ours, so that neither the project nor what the other tests need is installed there.
 test-vllm: $(VLLM)/.installed
 	$(VLLM)/bin/python -m pytest -m vllm -p no:cacheprovider --confcutdir=tests/synthetic $(PYTEST_FLAGS) tests/synthetic/test_vllm.py
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(VENV)/bin/python -m mkdocs build --strict --quiet
 
 wheel: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m hatchling build -t wheel
