@@ -254,8 +254,9 @@ def measured(quick):
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         docs, few = place / "docs.json", place / "few.json"
-        docs.write_text(json.dumps(documents(400 if quick else 1600)))
-        few.write_text(json.dumps(documents(64 if quick else 256)))
+        found["documents"] = (400, 64) if quick else (1600, 256)
+        docs.write_text(json.dumps(documents(found["documents"][0])))
+        few.write_text(json.dumps(documents(found["documents"][1])))
         good = demonstration.good_texts(4)
         poor = demonstration.poor_texts(good, len(good), 0)
         params = fasttext.Train(dim=100, bucket=200_000)

@@ -99,5 +99,14 @@ def write(found, quick):
     cuts = "exact quantiles of scores with 6 decimals, in batches as the engine cuts them; making the scores is in the time."
     lines = ["## Quality classifiers", "", f"`benchmarks/quality.py{' --quick' if quick else ''}`. {machine()}.", ""]
     lines += [f"**Agreement with people**: {pages}. {how}", "", *study_lines(study), ""]
-    lines += ["**Speed**, one core:", "", *speed_lines(found), "", f"**Cut points**: {cuts}", "", *bucket_lines(found)]
+    docs, few = found["documents"]
+    lines += [
+        f"**Speed**, one core, {docs:,} documents of that set ({few} for encoders):",
+        "",
+        *speed_lines(found),
+        "",
+        f"**Cut points**: {cuts}",
+        "",
+        *bucket_lines(found),
+    ]
     write_section("quality", "\n".join(lines))
