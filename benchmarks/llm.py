@@ -125,11 +125,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rows: about two minutes on a quiet machine")
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as store:
-        at_limit, of_server = fixed_latency(1500 if quick else 6000, store)
-        cost, per_second = overhead(2000 if quick else 20_000, store)
-        failing, lost, doubled = faults(500 if quick else 5000, store)
+        at_limit, of_server = fixed_latency((25 if quick else 100) * IN_FLIGHT, store)
+        cost, per_second = overhead(2000 if quick else 10_000, store)
+        failing, lost, doubled = faults(500 if quick else 2000, store)
         flat = memory(50_000 if quick else 1_000_000, store)
-        batch, of_offline = offline(64 if quick else 256, store)
+        batch, of_offline = offline(64 if quick else 128, store)
     slow = f"Server of {LATENCY} s fixed latency, {IN_FLIGHT} requests in flight; it shares the cores with its client."
     broken = f"Server that fails {FAULTS:.0%} of all requests (429, 500, HTML, cut JSON, no choices, half a body, closed)."
     report = ["## llm: asking a model", "", f"`benchmarks/llm.py{' --quick' if quick else ''}` on {machine()}.", ""]
