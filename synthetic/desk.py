@@ -27,6 +27,8 @@ HEALTHY = 20
 """Answers to others since a request failed first, after which its failures are its own and not the server's."""
 DRAIN_S = 120.0
 """What is in the air when everything else is given up may still arrive for so long: it is paid for."""
+CLOSE_S = 5.0
+"""The same at the end of a process: somebody who pressed Ctrl-C waits for it."""
 
 Hear = Callable[[Reply | Rejected | Deferred], None]
 
@@ -110,7 +112,7 @@ class Desk:
         """Wait for what is in the air, and let go of everything."""
         self.withdraw()
         self._stopped = self._stopped or Deferred("the room is closed")
-        await self._drain()
+        await self._drain(CLOSE_S)
         for timer in self._timers:
             timer.cancel()
         if self._started is not None:
@@ -294,7 +296,7 @@ class Desk:
 
     async def _wind_up(self) -> None:
         assert self._stopped is not None
-        await self._drain()
+        await self._drain(DRAIN_S)
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -302,14 +304,16 @@ class Desk:
         for job in list(self._jobs.values()):
             self._finish(job, self._stopped)
 
-    async def _drain(self) -> None:
-        """Wait for the tries in the air; cut those off that take too long."""
+    async def _drain(self, seconds: float) -> None:
+        """Wait for the tries in the air; cut those off that take longer."""
         mine = asyncio.current_task()
         rest = {task for task in self._tasks if task is not mine}
         if rest:
-            _, late = await asyncio.wait(rest, timeout=DRAIN_S)
+            _, late = await asyncio.wait(rest, timeout=seconds)
             for task in late:
                 task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1.0)
         self.ledger.sync()
 
     def _drop(self, job: Job) -> None:
