@@ -92,7 +92,7 @@ test-perplexity: $(PERPLEXITY)/.installed
 $(ENCODER)/.installed: pyproject.toml requirements.lock
 	test -x $(ENCODER)/bin/python || $(PYTHON) -m venv $(ENCODER)
 	$(ENCODER)/bin/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
-	$(ENCODER)/bin/python -m pip install $(PIP_FLAGS) -e '.[encoder,onnx]' onnx pytest hypothesis
+	$(ENCODER)/bin/python -m pip install $(PIP_FLAGS) -e '.[encoder,onnx]' transformers==5.23.0 onnxruntime==1.31.1 onnx==1.23.2 pytest hypothesis
 	@touch $@
 
 test-encoder: $(ENCODER)/.installed
