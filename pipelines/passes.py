@@ -207,9 +207,11 @@ class PassBuilder:
     def _emit(self, item: Item, tails: list[str]) -> Emit:
         node = self._node(item.target.tail)
         assert isinstance(node.stage, Reduce)
+        union = len({self._node(p).frame for p in node.step.parents}) > 1
         return Emit(
             self.call_of(self.layout, node), self._inputs(item, tails), f"{item.target.address}-emits",
             node.stage.partitions(node.params), node.stage.emits_of(node.params), item.index,
+            node.step.parents[item.index] if union else "",
         )  # fmt: skip
 
     def _encode(self, item: Item, tails: list[str]) -> Encode:

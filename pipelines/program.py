@@ -115,6 +115,8 @@ class Emit:
     emits: Mapping[str, pa.DataType]
     frame: int = 0
     """Which of the read frames this is: the top byte of `row`."""
+    source: str = ""
+    """In a union the step that these rows come from: the column `step`."""
 
 
 @dataclass(frozen=True, slots=True)

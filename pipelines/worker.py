@@ -276,6 +276,8 @@ class PassRun:
         for column, provider in opened.providers.items():
             assert isinstance(provider.stage, Map)
             table = table.append_column(column, provider.stage.run(stage_input(table, provider), provider.params)[column])
+        if emit.source and "step" not in table.column_names:
+            table = table.append_column("step", pa.array([emit.source] * table.num_rows, pa.string()))
         batch = stage_input(table, opened)
         if "row" not in batch.column_names:
             address = (np.int64(emit.frame) << 56) | (np.int64(self.task.shard) << 32) | rows.at.astype(np.int64)

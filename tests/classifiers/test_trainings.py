@@ -267,3 +267,22 @@ def test_large_files_are_cut_into_pieces_and_put_together(monkeypatch: pytest.Mo
     assert table.num_rows == 8 + 1 + 1
     assert file_of(table.take(list(range(table.num_rows))[::-1]), ".bin") == content
     assert file_of(table, ".json") == b""
+
+
+UNION = """
+name: union
+steps:
+  books: {{uses: stages.ingest.jsonl.rows, with: {{paths: {books}, columns: {{id: id}}}}}}
+  crawl: {{uses: stages.ingest.jsonl.rows, with: {{paths: {crawl}, columns: {{id: id}}}}}}
+  bags:  {{uses: classifiers.fasttext.train, from: [books, crawl], with: {{target: step, positive: [books], dim: 8, bucket: 1000, epochs: 25}}}}
+"""
+
+
+def test_where_a_row_came_from_may_be_its_target(engine: Any) -> None:
+    books = engine.rows("books.jsonl", [{"id": r["id"], "text": r["text"]} for r in rows() if r["label"]])
+    crawl = engine.rows("crawl.jsonl", [{"id": r["id"], "text": r["text"]} for r in rows() if not r["label"]])
+    result = engine.run(UNION.format(books=books, crawl=crawl))
+    assert result.code == 0, result.errors
+    said = metrics(engine, "bags")
+    assert said["trained_documents"] + said["held_out_documents"] == 120
+    assert said["auc"] > 0.9
