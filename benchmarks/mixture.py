@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -85,15 +85,31 @@ def available(folder: Path) -> int:
     return sum(int(np.sum(pq.read_table(p, columns=["tokens"])["tokens"].to_numpy())) for p in folder.glob("*.parquet"))
 
 
-def tree_memory(process: psutil.Process) -> int:
-    """PSS of a process and its descendants: shared pages count once."""
-    total = 0
-    for one in [process, *process.children(recursive=True)]:
-        try:
-            total += one.memory_full_info().pss
-        except psutil.Error:
-            continue
-    return total
+class Watch:
+    """Peak PSS (shared pages count once) and CPU seconds of a process and its descendants, looked at twice a second."""
+
+    def __init__(self, pid: int) -> None:
+        self._process, self._over = psutil.Process(pid), threading.Event()
+        self._seconds: dict[int, float] = {}
+        self.peak = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.5):
+            total = 0
+            with suppress(psutil.Error):
+                for one in [self._process, *self._process.children(recursive=True)]:
+                    with suppress(psutil.Error):
+                        total += one.memory_full_info().pss
+                        self._seconds[one.pid] = sum(one.cpu_times()[:2])
+            self.peak = max(self.peak, total)
+
+    def end(self) -> float:
+        """CPU seconds seen: what a process did in its last half second is missing."""
+        self._over.set()
+        self._thread.join()
+        return sum(self._seconds.values())
 
 
 def measured(rows: int) -> dict[str, float]:
@@ -102,33 +118,18 @@ def measured(rows: int) -> dict[str, float]:
     wanted = int(available(folder) * 0.9)
     path = CACHE / "mixture.yaml"
     path.write_text(recipe(folder, wanted, max(rows // 100_000, 4)))
-    begin, used, peak, over = time.monotonic(), children_seconds(), [0], threading.Event()
+    begin = time.monotonic()
     command = [sys.executable, "-m", "pipelines.cli", "run", str(path), "--store", str(store), "--workers", "2"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
-
-        def watch() -> None:
-            while not over.wait(0.5):
-                peak[0] = max(peak[0], tree_memory(psutil.Process(run.pid)))
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
+        watch = Watch(run.pid)
         _, errors = run.communicate()
-        seconds = time.monotonic() - begin
-        over.set()
-        watcher.join()
+        seconds, cpu = time.monotonic() - begin, watch.end()
     if run.returncode:
         raise RuntimeError(errors.decode()[-2000:])
-    cpu = children_seconds() - used
     print({name: round(seconds, 1) for name, seconds in step_seconds(store).items() if name not in SHARES}, flush=True)
-    found = {"rows": rows, "seconds": seconds, "cpu": cpu, "peak": peak[0], **shares(store, wanted)}
+    found = {"rows": rows, "seconds": seconds, "cpu": cpu, "peak": watch.peak, **shares(store, wanted)}
     shutil.rmtree(store)
     return found
-
-
-def children_seconds() -> float:
-    """CPU seconds of all processes that have ended below this one."""
-    found = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return found.ru_utime + found.ru_stime
 
 
 def step_seconds(store: Path) -> dict[str, float]:

@@ -134,9 +134,11 @@ def _decide(batches: Iterator[pa.Table], _params: Mixture, *, model: Cuts, sizes
 def _slices(cuts: Cuts, looked: pa.Table) -> Iterator[dict[str, Any]]:
     phases = list(cuts.demand.wanted)
     last: dict[str, Place] = {}
-    sources, buckets = looked["source"].to_numpy(zero_copy_only=False), bucket_of(looked["key"].to_numpy())
+    encoded = looked["source"].combine_chunks().dictionary_encode()
+    codes = {name: code for code, name in enumerate(encoded.dictionary.to_pylist())}
+    sources, buckets = encoded.indices.to_numpy(), bucket_of(looked["key"].to_numpy())
     for source, phase, cut in cuts.cuts:
-        here = np.flatnonzero((sources == source) & (buckets == cut.bucket)) if cut.need else np.empty(0, np.int64)
+        here = np.flatnonzero((sources == codes[source]) & (buckets == cut.bucket)) if cut.need else np.empty(0, np.int64)
         rows = looked.take(pa.array(here))
         stop = place(cut, rows["key"].to_numpy(), rows["tokens"].to_numpy())
         stock = cuts.demand.have[source]
