@@ -2,7 +2,7 @@
 
     python benchmarks/simulate.py [--quick] [--input GLOB]
 
-Two runs of the recipe `web` with two workers calibrate it; it then predicts two other runs (more files with two workers, and
+Two runs of a short web recipe with two workers calibrate it; it then predicts two other runs (more files with two workers, and
 with one), which are measured as well. Last it is asked about one Common Crawl snapshot on 1,000 cores, with processor time
 in place of wall time, because those cores would not be shared. The last line printed is one JSON object.
 """
@@ -21,6 +21,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 CRAWL = ROOT / ".." / "shared" / "data" / "dev" / "crawl" / "CC-SIM-dev-2*.warc.gz"
+RECIPE = """
+name: snapshot
+params: {paths: ""}
+steps:
+  crawl:    {uses: stages.ingest.warc.pages, with: {paths: "${paths}"}}
+  text:     {uses: stages.extract.resiliparse.main_text, from: crawl}
+  repaired: {uses: stages.clean.unicode.repair, from: text}
+  language: {uses: classifiers.language.identify, from: repaired, with: {keep: [en], min_score: 0.3}}
+  length:   {uses: stages.filters.length.by_words, from: language, with: {min_words: 50}}
+  twins:    {uses: stages.dedup.exact.documents, from: length, with: {partitions: 4}}
+  web:      {uses: stages.compact.keep, from: [length, twins]}
+  shuffled: {uses: stages.shuffle.by_hash, from: web, with: {shards: 4, seed: 7}}
+  shards:   {uses: stages.export.megatron.shards, from: shuffled}
+"""
 FILES, PAGES, CORES = 90_000, 3_000_000_000, 1_000
 PUT, GET, STORED = 0.005 / 1000, 0.0004 / 1000, 0.023
 """US dollars a request and a GB-month: list prices of S3 Standard in us-east-1."""
@@ -78,8 +92,15 @@ class Measured:
     stored: int = 0
 
 
+def recipe_in(folder: Path) -> Path:
+    """The recipe as a file."""
+    path = folder / "snapshot.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
 def run_web(folder: Path, inputs: list[str], workers: int) -> Measured:
-    """Run the packaged recipe `web` with warm-up left out of the clock of its tasks, but not of the run."""
+    """Run the recipe with warm-up left out of the clock of its tasks, but not of the run."""
     from manifests.store import Store
     from pipelines.executors.local import Local
     from pipelines.graph import build
@@ -92,7 +113,7 @@ def run_web(folder: Path, inputs: list[str], workers: int) -> Measured:
     place.mkdir()
     for number, path in enumerate(inputs):
         (place / f"{number:04d}.warc.gz").write_bytes(Path(path).read_bytes())
-    loaded = load(ROOT / "pipelines" / "recipes" / "web.yaml", {"paths": f"{place}/*.warc.gz"})
+    loaded = load(recipe_in(folder), {"paths": f"{place}/*.warc.gz"})
     plan = make_plan(lay_out(loaded, build(loaded), Store.open(place / "store")))
     found = Measured(len(inputs), 0.0, 0.0, {a.name: a.needs for a in plan.actions})
     found.planned = {a.name: len(a.tasks) for a in plan.actions}
@@ -170,7 +191,7 @@ def processor_costs(folder: Path, inputs: list[str]) -> tuple[dict[str, float], 
         if event["event"] == "part":
             facts["spilled" if event["address"].startswith("spill:") else "bytes"] += event["bytes"]
 
-    loaded = load(ROOT / "pipelines" / "recipes" / "web.yaml", {"paths": ",".join(inputs)})
+    loaded = load(recipe_in(folder), {"paths": ",".join(inputs)})
     for name in ("warm", "clocked"):  # kernels are compiled and models opened by the first
         spent.clear()
         plan = make_plan(lay_out(loaded, build(loaded), Store.open(folder / name)))
@@ -179,7 +200,7 @@ def processor_costs(folder: Path, inputs: list[str]) -> tuple[dict[str, float], 
         assert Run(plan, Timed(), hear, 0.05).go().code == 0
     head = {s: plan.layout.object(t).head(plan.layout.units[t.frame]) for s, (t, _) in plan.layout.holder.items()}
     facts["pages"], facts["kept"] = head["crawl"]["members"][0]["standing"], head["web"]["rows"]
-    facts["judged"] = head["repeats"]["members"][plan.layout.holder["repeats"][1]]["standing"]
+    facts["judged"] = head["length"]["members"][plan.layout.holder["length"][1]]["standing"]
     facts["input"] = sum(Path(p).stat().st_size for p in inputs)
     return spent, facts
 
@@ -219,7 +240,8 @@ def report(rows: list[tuple[str, float, float]], world: dict[int, dict], spent: 
     table += [f"| {text} | {' | '.join(f'{w[key]:,.1f}' for w in world.values())} |" for key, text in names.items()]
     return f"""## Simulation
 
-`python benchmarks/simulate.py` on {machine()}: the recipe `web`, calibrated by two runs with two workers.
+`python benchmarks/simulate.py` on {machine()}: a short web recipe (resiliparse, Unicode, language, length, exact
+duplicates, shuffle, Megatron), calibrated by two runs with two workers.
 
 {chr(10).join(lines)}
 
