@@ -112,7 +112,8 @@ class Bench:
             done = subprocess.run(self.command(root, *more), cwd=ROOT, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 return
-            row.fault = done.stderr.strip().splitlines()[-1][:200] if done.stderr.strip() else "no word"
+            last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no word"
+            row.fault = last.replace(str(self.folder), "")[:160]
         row.fault = f"never ended: {row.fault}"
 
     def judge(self, root: str, row: Row) -> None:
@@ -187,7 +188,10 @@ def at_random(bench: Bench, seed: int, took: float, kind: str) -> Row:
     deadline = time.monotonic() + moment
     while time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
-    row.flight = in_flight(root) if process.poll() is None else "the run had ended"
+    if process.poll() is not None:  # it was faster than the moment chosen: that is no kill
+        process.communicate()
+        return at_random(bench, seed + 100, took / 2, kind)
+    row.flight = in_flight(root)
     strike(bench, process, victim, chance)
     process.communicate()
     bench.finish(root, row, executor)
