@@ -248,7 +248,7 @@ def section(rows: int, found: list[dict[str, Any]], why: float, report: float, s
             "|---|---|--:|--:|--:|--:|--:|",
             *lines,
             "",
-            f"`why('<id>')` over all layers: {why:,.0f} ms. `gristmill report` of the packaged recipe, from the shell: {report:.1f} s.",
+            f"`why` over all layers: {why:,.0f} ms. `gristmill report` of the packaged recipe, from the shell: {report:.1f} s.",
         ]
     )
 

@@ -15,7 +15,7 @@ from manifests.step_views import RecipeViews, Step, literal, quoted
 
 BUCKETS = {"recipe": "varchar", "step": "varchar", "bucket": "bigint", "label": "varchar", "rows": "bigint"}
 MIXTURES = {"recipe": "varchar", "step": "varchar", "phase": "varchar", "source": "varchar", "rows": "bigint",
-            "documents": "bigint", "copies": "bigint", "tokens": "bigint"}  # fmt: skip
+            "tokens": "bigint", "wanted": "bigint", "available": "bigint", "epochs": "bigint"}  # fmt: skip
 PROMPTS = {"recipe": "varchar", "step": "varchar", "model": "varchar", "prompt": "varchar", "version": "varchar",
            "accepted": "bigint", "refused": "bigint", "prompt_tokens": "bigint", "completion_tokens": "bigint"}  # fmt: skip
 
@@ -57,19 +57,15 @@ def buckets(recipes: Recipes) -> str:
 
 
 def mixtures(recipes: Recipes) -> str:
-    """One row per blend, phase and source; `documents` are distinct rows of the source, `copies` the most of one of them."""
+    """One row per decided mixture, phase and source; `available` is one epoch, `epochs` those begun in the phase."""
 
     def branch(views: RecipeViews, step: Step) -> str:
-        at = _here(views, step, "phase", "step", "copy", "copies", "tokens")
-        rows = views.standing(step, {"phase", "step", "copy", "copies", "tokens"})
-        often = f"coalesce({at['copies']}, 1)"
-        first = f"count(*) filter (where {at['copy']} = 0)" if at["copy"] != "null" else "null"
-        return f"""select {at["phase"]}::varchar as phase, {at["step"]}::varchar as source, count(*) as rows,
-            {first}::bigint as documents, (max({at["copy"]} + {often}))::bigint as copies,
-            sum({at["tokens"]} * {often})::bigint as tokens
-            from ({rows}) group by 1, 2"""
+        names = {"phase", "source", "rows", "tokens", "wanted", "available", "epoch", "at"}
+        return f"""select phase, source, sum(rows)::bigint as rows, sum(tokens)::bigint as tokens, max(wanted)::bigint as wanted,
+            max(available)::bigint as available, count(distinct epoch)::bigint as epochs
+            from ({views.standing(step, names)}) group by phase, source, "at" order by "at", source"""
 
-    return _branches(_giving(recipes, "copy"), branch, MIXTURES)
+    return _branches(_giving(recipes, "wanted"), branch, MIXTURES)
 
 
 def prompts(recipes: Recipes) -> str:

@@ -54,7 +54,7 @@ def gather(store: Store, name: str) -> tuple[Facts, Catalog, RecipeViews]:
         facts.languages, facts.lengths, facts.scores = look.languages(), look.lengths(), list(look.scores())
         facts.domains, facts.clusters = look.domains(), list(look.clusters())
         facts.buckets = look.about("buckets", "step, bucket, label, rows", "step, bucket, label")
-        facts.mixtures = look.about("mixtures", "step, phase, source, rows, documents, copies, tokens", "step, phase, rows desc")
+        facts.mixtures = look.about("mixtures", "* exclude (recipe)", "step, phase, tokens desc")
         facts.prompts = look.about("prompts", "* exclude (recipe)", "step, model, prompt")
         facts.quarantine = look.about("quarantine", 'step, unit, "offset", reason, detail, url', "step, unit, 3", most=1000)
     return facts, catalog, views

@@ -37,8 +37,8 @@ TABLES: dict[str, dict[str, str]] = {
     "duplicates": {"step": "step", "size": "documents in a cluster", "clusters": "clusters"},
     "scores": {"step": "step", "bucket": "bucket", "label": "label", "rows": "rows"},
     "mixtures": {
-        "step": "step", "phase": "phase", "source": "source", "rows": "rows", "documents": "documents", "copies": "most copies",
-        "tokens": "tokens", "share": "share %", "planned": "planned %",
+        "step": "step", "phase": "phase", "source": "source", "rows": "rows", "tokens": "tokens", "wanted": "tokens wanted",
+        "share": "share %", "planned": "planned %", "available": "one epoch, tokens", "epochs": "epochs",
     },
     "prompts": {
         "step": "step", "prompt": "prompt", "model": "model", "version": "version", "accepted": "accepted", "refused": "refused",
@@ -133,13 +133,19 @@ def _tables(facts: Facts, price: float) -> dict[str, list[dict[str, Any]]]:
         }
         for s in facts.steps
     ]
-    totals: dict[Any, int] = {}
+    totals: dict[Any, dict[str, int]] = {}
     for m in facts.mixtures:
-        totals[m["step"], m["phase"]] = totals.get((m["step"], m["phase"]), 0) + (m["tokens"] or m["rows"])
+        total = totals.setdefault((m["step"], m["phase"]), {"tokens": 0, "wanted": 0})
+        for key in total:
+            total[key] += m[key] or 0
     return {
         "steps": steps, "drops": facts.drops, "duplicates": facts.clusters, "scores": facts.buckets, "quarantine": facts.quarantine,
         "content": [{**d, "kept": _percent(d["rows"], d["read"])} for d in facts.domains], "time": list(_passes(facts, price)),
-        "mixtures": [{**m, "share": _percent(m["tokens"] or m["rows"], totals[m["step"], m["phase"]])} for m in facts.mixtures],
+        "mixtures": [
+            {**m, "share": _percent(m["tokens"], totals[m["step"], m["phase"]]["tokens"]),
+             "planned": _percent(m["wanted"], totals[m["step"], m["phase"]]["wanted"])}
+            for m in facts.mixtures
+        ],
         "prompts": [{**p, "acceptance": _percent(p["accepted"], p["accepted"] + p["refused"])} for p in facts.prompts],
     }  # fmt: skip
 

@@ -176,16 +176,17 @@ def _mixtures(facts: Facts) -> Iterator[Plot]:
     import altair as alt
 
     for step in dict.fromkeys(r["step"] for r in facts.mixtures):
-        rows = [{"phase": r["phase"] or "1", "source": r["source"] or "?", "size": r["tokens"] or r["rows"]}
-                for r in facts.mixtures if r["step"] == step]  # fmt: skip
+        mine, sides = [r for r in facts.mixtures if r["step"] == step], (("planned", "wanted"), ("taken", "tokens"))
+        rows = [{"phase": f"{r['phase']}, {s}", "source": r["source"], "tokens": r[key] or 0} for r in mine for s, key in sides]
+        share = alt.X("tokens:Q", stack="normalize", title="share of tokens", axis=alt.Axis(format="%"))
+        legend = alt.Legend(orient="top", columns=5)
         chart = alt.Chart(alt.Data(values=rows)).mark_bar().encode(
-            y=alt.Y("phase:N", title="phase"), x=alt.X("size:Q", stack="normalize", title="share", axis=alt.Axis(format="%")),
-            color=alt.Color("source:N", title=None, scale=alt.Scale(scheme="tableau20"), legend=alt.Legend(orient="top")),
-            tooltip=["phase:N", "source:N", alt.Tooltip("size:Q", format=",")],
-        ).properties(height=34 * len({r["phase"] for r in rows}))  # fmt: skip
-        yield Plot(
-            f"mixture-{step}", "mixtures", f"Composition ({step})", f"Share of each source by phase in {step}.", chart.to_dict()
-        )
+            x=share, y=alt.Y("phase:N", title=None),
+            color=alt.Color("source:N", title=None, scale=alt.Scale(scheme="tableau20"), legend=legend),
+            tooltip=["phase:N", "source:N", alt.Tooltip("tokens:Q", format=",")],
+        ).properties(height=28 * len({r["phase"] for r in rows}))  # fmt: skip
+        told = f"Share of each source in the tokens of each phase of {step}, planned and taken."
+        yield Plot(f"mixture-{step}", "mixtures", f"Planned and taken ({step})", told, _spec(chart))
 
 
 def _prompts(facts: Facts) -> Iterator[Plot]:
