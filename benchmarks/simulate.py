@@ -210,7 +210,7 @@ def snapshot(spent: dict[str, float], facts: dict[str, float], driver: float, pa
     a part is one PUT; a stored layer is read with a HEAD and three ranges; a settle reads index and slice of every spill.
     """
     scale = PAGES / facts["pages"]
-    work = {name: seconds * scale for name, seconds in spent.items()}
+    work = {name: seconds * (1 if name.startswith("finish") else scale) for name, seconds in spent.items()}  # one task of shards
     counts = {name: partitions if name.startswith("settle") else 1 if name.startswith("finish") else FILES for name in work}
     order = list(work)
     actions = [Action(n, (order[i - 1],) if i else (), [work[n] / counts[n]] * counts[n]) for i, n in enumerate(order)]
