@@ -107,7 +107,7 @@ def offline(rows: int, store: str) -> tuple[list[str], float | None]:
     """Plain vLLM against vLLM behind a room."""
     model = CACHE / "smollm2"
     if not VLLM.exists():
-        return ["vLLM: not measured, there is no environment `.venv-vllm`."], None
+        return ["vLLM: not measured in this run (`make test-vllm` makes the environment that it takes)."], None
     if not (model / "config.json").exists():
         subprocess.run([VLLM, ROOT / "benchmarks" / "models" / "smollm2.py", model], check=True)
     command = [VLLM, ROOT / "benchmarks" / "llm_vllm.py", model, str(rows), "32", f"{store}/vllm"]

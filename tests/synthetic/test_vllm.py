@@ -24,7 +24,6 @@ from synthetic.room import Room, check_served
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
-ROOT = Path(__file__).parents[2]
 CONTEXT = 512
 OPTIONS = {
     "max_model_len": CONTEXT, "enforce_eager": True, "dtype": "bfloat16", "max_num_seqs": 32,
@@ -131,20 +130,6 @@ def test_in_process(tiny: Path, tmp_path: Path):
     again, counts = ask(tmp_path, engine="replay")
     assert again == found
     assert counts == {"from_ledger": 2 * ROWS}
-
-
-@pytest.mark.slow
-def test_a_real_model_converted_once(tmp_path: Path):
-    """SmolLM2 out of its GGUF, 269 MB; the conversion takes most of a minute and is kept."""
-    folder = ROOT / ".cache" / "bench" / "smollm2"
-    if not (folder / "tokenizer_config.json").exists():
-        subprocess.run([sys.executable, ROOT / "benchmarks" / "models" / "smollm2.py", folder], check=True)
-    entry = {"engine": "vllm", "weights": str(folder), "options": {**OPTIONS, "structured_outputs_config": {"backend": "xgrammar"}}}
-    stream = iter([{"text": "What is the capital of France?"}, {"text": "What is the capital of Italy?"}])
-    (france, italy), counts = ask(tmp_path, stream=stream, **entry)
-    assert "Paris" in france.rows[0]["text"]
-    assert "Rome" in italy.rows[0]["text"]
-    assert counts["sent"] == 4
 
 
 def test_weights_that_are_not_there_are_one_message(tmp_path: Path):
