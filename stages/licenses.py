@@ -72,7 +72,9 @@ def of_text(text: str) -> str | None:
     """The licence that a licence file holds; of a text of several all apply. None for a text that is mostly something else."""
     from licenseclassifier import identify_license
 
-    return combined(match.id for match in identify_license(text[:MAX_TEXT]))
+    found = combined(match.id for match in identify_license(text[:MAX_TEXT]))
+    tag = TAG.search(text[:HEAD_CHARS]) if found is None else None
+    return normal(tag[1]) if tag else found
 
 
 def of_header(text: str) -> str | None:

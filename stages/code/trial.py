@@ -20,7 +20,7 @@ from stages.code import sandbox
 from stages.code.structure import python_tree
 
 HARNESS = Path(__file__).with_name("trial_cell.py").read_text(encoding="utf-8")
-FUNCTIONS, CALLS = 8, 100
+FUNCTIONS, CALLS = 8, 150
 """Functions called, and calls of each."""
 INTS = (0, 1, 2, 3, 5, 7, 10, -1, 12, 20)
 STOCK: dict[str, tuple[Any, ...]] = {
@@ -113,7 +113,7 @@ def _drawn(shape: Sequence[str], rng: random.Random) -> list[Any]:
     given = [rng.choice(STOCK[kind]) for kind in shape]
     for place in range(1, len(given)):
         members = given[place - 1]
-        if isinstance(members, list | str) and members and isinstance(members[0], type(given[place])) and rng.random() < 0.6:
+        if isinstance(members, list | str) and members and isinstance(members[0], type(given[place])) and rng.random() < 0.7:
             given[place] = rng.choice(members)
     return given
 
@@ -126,7 +126,8 @@ def _shapes(kinds: Sequence[str | None]) -> Iterator[list[str]]:
         return
     choices: list[tuple[str, ...]] = [(kind,) * missing for kind in KINDS]
     if missing >= 2:
-        choices += [(*pair, *("int",) * (missing - 2)) for pair in PAIRS]
+        # Searches and slices are what most functions of two arguments do.
+        choices += [(*pair, *("int",) * (missing - 2)) for pair in (*PAIRS, *PAIRS[:2] * 5)]
     for choice in choices:
         rest = iter(choice)
         yield [kind or next(rest) for kind in kinds]
