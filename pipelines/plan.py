@@ -122,12 +122,19 @@ class _Planner:
         return max(self._level(holder, i) for i in range(len(self._read_frames(holder))))
 
     def _passes(self, frame: str, items: list[Item]) -> None:
-        """One pass over a frame, or several where two items read different versions of a column."""
+        """One pass over a frame, or several where two items read different versions of a column.
+
+        What reads the rows of an item that has to wait for the next pass waits with it.
+        """
         order = list(self.layout.graph)
         waiting = sorted(items, key=lambda item: order.index(item.target.steps[0]))
         while waiting:
             builder = PassBuilder(self.layout, frame, call_of)
-            left = [item for item in waiting if not builder.takes(item)]
+            left: list[Item] = []
+            for item in waiting:
+                later = {step for other in left if other.is_piece for step in other.target.steps}
+                if later & set(builder.parents(item)) or not builder.takes(item):
+                    left.append(item)
             self._pass(frame, builder)
             waiting = left
 

@@ -22,12 +22,3 @@ def keep(batch: pa.Table, _params: Compact) -> pa.Table:
     Rows of parents on several frames become one frame, with `step` for the parent that each came from.
     """
     return pa.table({"parent": np.arange(batch.num_rows, dtype=np.int64)})
-
-
-@map_stage(version=1, reads={}, writes={}, rows="any", union=True, copies=lambda params: params.copies)
-def together(batch: pa.Table, _params: Compact) -> pa.Table:
-    """Every standing row of several steps on different frames, one after the other; `step` says which one it came from.
-
-    The new frame has the columns that all of them have.
-    """
-    return pa.table({"parent": np.arange(batch.num_rows, dtype=np.int64)})

@@ -187,3 +187,23 @@ def test_a_model_that_is_served_nowhere_is_refused_before_anything_runs(talk, se
     )
     with pytest.raises(RecipeError, match=r"step 'said'.*test-modl.*test-model"):
         engine.plan(recipe)
+
+
+def test_a_verdict_and_a_filter_behind_it_on_the_rows_of_an_ask(talk, server):
+    engine, _ = talk
+    recipe = """
+    name: talk
+    steps:
+      docs: {{uses: stages.ingest.jsonl.rows, with: {{paths: docs.jsonl, keep: {{n: int64}}}}}}
+      said: {{uses: talk_stage.say, from: docs, where: "n < 100", with: {{model: test-model}}}}
+      kept: {{uses: talk_stage.short, from: said}}
+      signatures: {{uses: stages.dedup.minhash.signatures, from: kept}}
+      pairs: {{uses: stages.dedup.minhash.pairs, from: signatures, with: {{partitions: 2}}}}
+      clusters: {{uses: stages.dedup.minhash.clusters, from: pairs}}
+      twins: {{uses: stages.dedup.minhash.twins, from: [signatures, clusters], with: {{partitions: 2}}}}
+      distinct: {{uses: stages.compact.keep, from: [kept, twins]}}
+    run: {{models: {{test-model: {{engine: openai, endpoints: ["{url}"]}}}}, max_error_rate: 0.5}}
+    """
+    result = engine.run(recipe.format(url=server))
+    assert result.code == 0, result.errors
+    assert engine.head("twins")["counts"]["dropped"] == {"near_duplicate": 1}
