@@ -23,7 +23,8 @@ def recipe_schema() -> dict[str, Any]:
     step = {
         "type": "object", "required": ["uses"], "additionalProperties": False,
         "properties": {
-            "uses": {"description": "Import path of a stage.", "anyOf": [{"oneOf": known}, {"type": "string", "pattern": r"\."}]},
+            "uses": {"description": "Import path of a stage.",
+                     "anyOf": [{"oneOf": known}, {"type": "string", "pattern": r"\.|\$\{"}]},
             "from": {"description": "The step or steps whose rows this one reads.",
                      "oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
             "given": {"description": "Small side tables: argument name to step.", "type": "object",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -113,6 +114,17 @@ class Engine:
         return found
 
 
+@pytest.fixture(autouse=True)
+def _nothing_stays_imported() -> Iterator[None]:
+    """Stages that a test wrote beside its recipe are not those of the next test, whatever their module is called."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    for name, module in list(sys.modules.items()):
+        if "pytest-of-" in str(getattr(module, "__file__", None)):
+            del sys.modules[name]
+
+
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
     return Engine(tmp_path)
@@ -172,10 +184,13 @@ class Tmux:
         return subprocess.run([*self.words, "capture-pane", "-p"], capture_output=True, text=True, check=False).stdout
 
     def until(self, text: str, seconds: float = 60) -> str:
+        return self.match(re.escape(text), seconds)
+
+    def match(self, pattern: str, seconds: float = 60) -> str:
         end = time.monotonic() + seconds
-        while text not in (shown := self.screen()):
+        while not re.search(pattern, shown := self.screen()):
             if time.monotonic() > end:
-                pytest.fail(f"{text!r} did not come; the screen:\n{shown}")
+                pytest.fail(f"{pattern!r} did not come; the screen:\n{shown}")
             time.sleep(0.3)
         return shown
 

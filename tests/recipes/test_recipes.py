@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import struct
-import sys
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -192,31 +189,6 @@ def test_dedup_keeps_one_of_each_family_in_parquet(ran, truth, tmp_path_factory)
     assert len(groups) <= len(families(truth)) + 2, "at least six of eight near duplicates are found"
     singles = [record for record in kept if not record["dup_group"]]
     assert len(singles) == len([r for r in rows if not truth[r[2]["offset"]]["dup_group"]]), "nothing else is dropped"
-
-
-def readme(language):
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-
-
-def test_a_filter_beside_the_recipe_works_as_the_readme_says(engine, monkeypatch):
-    (code,) = (block for block in readme("python") if block.startswith("# mine.py"))
-    (step,) = (block for block in readme("yaml") if "mine.shouting" in block)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
-    engine.write("mine.py", code)
-    packaged = (RECIPES / "quickstart.yaml").read_text()
-    text = packaged.replace("${here}/sample/sample.warc.gz", str(SAMPLE)).replace("  twins:", f"{step}  twins:", 1)
-    (engine.folder / "own.yaml").write_text(text)
-    result = engine.run(str(engine.folder / "own.yaml"), select=["calm"])
-    shouting = sys.modules.pop("mine").shouting
-    assert result.code == 0
-    counts = engine.head("calm")["counts"]
-    rows = [row for row in engine.table("quality") if row["text"]]
-    loud = [row for row in rows if sum(unicodedata.category(c) == "Lu" for c in row["text"]) / len(row["text"]) > 0.3]
-    assert counts["in"] == engine.head("quality")["counts"]["standing"]
-    assert counts.get("dropped", {}) == ({"shouting": len(loud)} if loud else {})
-    batch = pa.table({"text": pa.array(["BUY NOW, ÉTÉ", "Buy now, été"], pa.large_string())})
-    assert shouting(batch, shouting.params())["drop_reason"].to_pylist() == ["shouting", None]
 
 
 @pytest.mark.slow
