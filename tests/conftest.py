@@ -121,7 +121,7 @@ def _nothing_stays_imported() -> Iterator[None]:
     yield
     sys.path[:] = path
     for name, module in list(sys.modules.items()):
-        if "pytest-of-" in str(getattr(module, "__file__", None)):
+        if "pytest-of-" in str(getattr(module, "__dict__", {}).get("__file__")):
             del sys.modules[name]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import urllib.request
+from multiprocessing import forkserver
 from pathlib import Path
 from uuid import uuid4
 
@@ -69,6 +70,8 @@ def s3(server, monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     server.faults()
     place_of.cache_clear()
+    forkserver._forkserver._stop()  # one that an earlier test has started hands its own environment to the workers
     yield server
     server.faults()
     place_of.cache_clear()
+    forkserver._forkserver._stop()
