@@ -23,6 +23,7 @@ help:
 	@echo 'make test-megatron  our shards in the hands of megatron-core (an environment of its own)'
 	@echo 'make test-perplexity  KenLM and SentencePiece (an environment of its own; needs a C++ compiler and cmake)'
 	@echo 'make test-encoder   sequence-classification models by torch and ONNX (an environment of its own)'
+	@echo 'make test-terminal  the live display in tmux'
 	@echo 'make test-browser   the report in a headless chromium (installs it where it is missing and you are root)'
 	@echo 'make test-far       an S3 server on loopback that misbehaves (moto, in an environment of its own), and Ray'
 	@echo 'make test-translate   apertium, Firefox Translations and CTranslate2 (an environment of its own)'
@@ -67,7 +68,7 @@ imports: $(VENV)/.installed-dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not llm and not vllm and not far and not megatron and not encoder and not browser' $(PYTEST_FLAGS)
+	$(VENV)/bin/python -m pytest -n 2 -m 'not ray and not llm and not vllm and not far and not megatron and not encoder and not browser and not terminal' $(PYTEST_FLAGS)
 
 # torch first and by itself: pip then takes the build that the machine's index offers, and the rest fits itself to it.
 $(MEGATRON)/.installed: pyproject.toml requirements.lock
@@ -102,6 +103,9 @@ $(VENV)/.installed-browser: $(VENV)/.installed-dev
 	test -n "$$CHROMIUM" || command -v chromium >/dev/null || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -y -qq chromium; } || { echo 'install chromium, or name one in CHROMIUM'; exit 1; }
 	$(VENV)/bin/python -m pip install $(PIP_FLAGS) -e '.[browser]'
 	@touch $@
+
+test-terminal: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest -m terminal $(PYTEST_FLAGS) tests/pipelines/test_progress.py
 
 test-browser: $(VENV)/.installed-browser
 	$(VENV)/bin/python -m pytest -m browser $(PYTEST_FLAGS) tests/browser

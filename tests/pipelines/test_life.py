@@ -70,7 +70,7 @@ def full(tmp_path_factory, engine_in):
     assert engine.run(RECIPE.format(name="pages")).code == 0
     yield engine
     sys.path[:] = before
-    sys.modules.pop("lifeshop")
+    sys.modules.pop("lifeshop", None)
 
 
 def verdicts(found):

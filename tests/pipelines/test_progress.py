@@ -97,6 +97,7 @@ def test_without_a_terminal_there_are_plain_lines(plan):
     assert (clock(59.9), clock(61), clock(3723)) == ("0:59", "1:01", "1:02:03")
 
 
+@pytest.mark.terminal
 def test_a_running_display_survives_a_resize_and_status_sees_the_run(engine, tmux):
     engine.write("slowshop.py", SLOW)
     for part in range(12):
