@@ -106,6 +106,7 @@ def test_code_is_curated_from_repositories_to_scores(engine: Any) -> None:
     assert max(row["lint_score"] for row in kept) > 9
 
 
+@pytest.mark.llm
 def test_rewrites_count_only_when_they_are_verified(engine: Any, served: str) -> None:
     def rule(prompt: str) -> str:
         case = re.search(r'CASE = "(.+)"', prompt)[1]
@@ -136,6 +137,7 @@ def name_of(row: dict[str, Any]) -> str:
     return str(re.search(r'CASE = "(.+)"', row["text"])[1])
 
 
+@pytest.mark.llm
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 def test_translations_into_cpp_are_compiled_and_run(engine: Any, served: str) -> None:
     names = ("a good translation", "a translation with an undeclared name", "a translation that starts at one")
@@ -170,6 +172,7 @@ CODE = "<pre><code>def turn(stones):\n    for stone in stones:\n        stone.tu
 MATH = "<p>The work is $$W = \\frac{1}{2} m v^2$$ for each turn of the stone.</p>"
 
 
+@pytest.mark.llm
 @pytest.mark.parametrize(("kind", "body"), [("code", CODE), ("math", MATH)])
 def test_technical_pages_are_found_cleaned_and_held_against_the_page(engine: Any, served: str, kind: str, body: str) -> None:
     pages = page(1, body) + page(20, "") + page(40, body) + page(60, body)
