@@ -11,7 +11,7 @@ import atexit
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -79,9 +79,12 @@ class Room:
         finally:
             self._loop.call_soon_threadsafe(self._desk.withdraw)
 
-    def counts(self) -> Mapping[str, int]:
-        """sent, from_ledger, joined, retried, rejected, failed_<kind>: for progress and events, never for digests."""
-        return dict(self._desk.counts)
+    def counts(self) -> Counter[str]:
+        """sent, from_ledger, joined, retried, rejected, failed_<kind>: for progress and events, never for digests.
+
+        What has not happened counts 0: a worker whose every answer was paid for by another has sent nothing.
+        """
+        return self._desk.counts.copy()
 
     def close(self) -> None:
         """Wait for what is in the air, write the ledger, stop the loop."""
