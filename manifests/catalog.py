@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -31,7 +31,7 @@ import pyarrow as pa
 
 from manifests import summary_views
 from manifests.step_views import Files, RecipeViews, Step, literal, quoted, steps_of
-from manifests.store import Store
+from manifests.store import Store, StoreError
 from manifests.store_views import MACROS, NAMES, NEEDS, StoreViews
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Catalog:
     store: Store
     recipes: Iterable[str] | None = None
     unlocked: bool = False
+    threads: int | None = None
     con: duckdb.DuckDBPyConnection = field(init=False)
     files: Files = field(init=False)
     views: dict[str, RecipeViews] = field(default_factory=dict, init=False)
@@ -96,6 +97,8 @@ class Catalog:
         spill = os.path.join(tempfile.gettempdir(), f"gristmill-sql-{os.getpid()}")  # noqa: PTH118
         self._do("set enable_progress_bar = false")  # it would be written into the answer on stdout
         self._do(f"set temp_directory = {literal(spill)}")
+        if self.threads is not None:
+            self._do(f"set threads = {self.threads}")
         if not self.unlocked:
             self._do(f"set allowed_directories = [{literal(self.store.url)}, {literal(spill)}]")
             self._do("set enable_external_access = false")
@@ -149,12 +152,24 @@ class Catalog:
     def _make_published(self) -> None:
         self._do("create schema if not exists published")
         for name, ref in self.store.records("refs").items():
-            views = self.views.get(ref["recipe"])
+            views = self._views_behind(name, ref)
             step = views.steps.get(ref["step"]) if views else None
-            if views is None or step is None or (step.object, step.units) != (ref["object"], ref["units"]):
-                continue
-            if views.complete(step):
+            if views is not None and step is not None and views.complete(step):
                 self._view("published", name, views.files_of_export(step) if step.shape == "export" else views.standing(step))
+
+    def _views_behind(self, name: str, ref: Mapping[str, Any]) -> RecipeViews | None:
+        """The recipe as it ran when a name was published; None when no run remembers that."""
+        views = self.views.get(ref["recipe"])
+        step = views.steps.get(ref["step"]) if views else None
+        if step is not None and (step.object, step.units) == (ref["object"], ref["units"]):
+            return views
+        if self.recipes is not None and ref["recipe"] not in self.recipes:
+            return None
+        try:
+            record = self.store.record_behind(name, ref)
+        except StoreError:
+            return None
+        return RecipeViews(self.files, record["name"], steps_of(record["name"], record), record["units"])
 
     def _make_store_views(self, words: Collection[str] | None) -> None:
         named = set(NAMES) if words is None else {n for n in NAMES if n in words}

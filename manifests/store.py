@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,9 @@ import pyarrow.parquet as pq
 from manifests.manifest import FORMAT, Manifest, Receipt, parse_journal, parts_table, receipts_of
 from manifests.place import Place, StoreError, place_of
 
-__all__ = ["Journal", "Object", "Store", "StoreError"]
+__all__ = ["Journal", "Object", "Store", "StoreError", "at_hand", "store_at_hand"]
+
+_AT_HAND: ContextVar[Store | None] = ContextVar("store_at_hand", default=None)
 
 
 def _pretty(content: Mapping[str, Any]) -> bytes:
@@ -257,3 +261,34 @@ class Store:
         except FileNotFoundError:
             return None
         return found
+
+    def run_records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Id and record of every run that has one, the latest first."""
+        for run in reversed(self.runs()):
+            record = self.run_record(run)
+            if record is not None:
+                yield run, record
+
+    def record_behind(self, name: str, ref: Mapping[str, Any]) -> dict[str, Any]:
+        """The record of a run that made what the published `name` stands for; StoreError when none is left."""
+        latest = self.records("recipes").get(ref["recipe"], {})
+        for record in (latest, *(record for _, record in self.run_records())):
+            step = record.get("steps", {}).get(ref["step"], {})
+            if (step.get("object"), step.get("units")) == (ref["object"], ref["units"]):
+                return record
+        raise StoreError(f"published {name}: no run in {self.url} remembers how it was made; run its recipe again")
+
+
+@contextmanager
+def at_hand(store: Store) -> Iterator[None]:
+    """Inside of this block a published name without a store means one of this store."""
+    token = _AT_HAND.set(store)
+    try:
+        yield
+    finally:
+        _AT_HAND.reset(token)
+
+
+def store_at_hand() -> Store | None:
+    """The store that a recipe is being planned for."""
+    return _AT_HAND.get()

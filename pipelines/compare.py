@@ -90,34 +90,24 @@ def views_of(catalog: Catalog, record: Mapping[str, Any]) -> RecipeViews:
 
 
 def record_of(store: Store, name: str) -> tuple[dict[str, Any], str, str | None]:
-    """The record of a run, recipe or published name; what to call it; the step it means."""
+    """The record of a run, recipe or published name; what to call it; the step it means. Raises what says that there is none."""
     recipes, refs = store.records("recipes"), store.records("refs")
     if (record := store.run_record(name)) is not None:
         return record, f"run {name}", None
     if name in refs:
-        ref = refs[name]
-        for record in [recipes.get(ref["recipe"], {}), *run_records(store).values()]:
-            if record.get("steps", {}).get(ref["step"], {}).get("object") == ref["object"]:
-                return record, f"published {name}", ref["step"]
-        raise CatalogError(f"published {name}: no run in this store remembers how it was made")
+        return store.record_behind(name, refs[name]), f"published {name}", refs[name]["step"]
     if name in recipes:
         return recipes[name], f"recipe {name}", None
-    known = [*run_records(store), *recipes, *refs]
+    known = [*(run for run, _ in store.run_records()), *recipes, *refs]
     raise CatalogError(f"'{name}' is no run, recipe or published name of {store.url}{hint(name, known)}")
-
-
-def run_records(store: Store) -> dict[str, dict[str, Any]]:
-    """Records of all runs, the latest first."""
-    records = ((run, store.run_record(run)) for run in reversed(store.runs()))
-    return {run: record for run, record in records if record is not None}
 
 
 def last_run(store: Store) -> str:
     """Id of the last run that wrote a record; CatalogError while there is none."""
-    runs = run_records(store)
-    if not runs:
+    found = next(store.run_records(), None)
+    if found is None:
         raise CatalogError(f"{store.url}: nothing has run here yet")
-    return next(iter(runs))
+    return found[0]
 
 
 def _last(views: RecipeViews) -> str:

@@ -137,6 +137,11 @@ def _check_wiring(step: Step, stage: Stage, parents: list[Node]) -> None:
     if isinstance(stage, Source):
         if parents:
             raise RecipeError(f"{step.place}: step '{step.name}': {stage.name} is a source; take its 'from' out")
+        if step.where is not None:
+            raise RecipeError(
+                f"{step.place}: step '{step.name}': {stage.name} is a source and reads all its rows; put 'where' into a step "
+                "behind it, such as stages.compact.keep"
+            )
         return
     if not parents:
         raise RecipeError(f"{step.place}: step '{step.name}' has no 'from'; {stage.name} reads the rows of another step")

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from manifests.fingerprint import fingerprint
 from manifests.manifest import units_hash
-from manifests.store import Object, Store
+from manifests.store import Object, Store, at_hand
 from pipelines.gather import PARENT_AT
 from pipelines.graph import Graph, Node, home
 from pipelines.identity import Identities
@@ -103,7 +103,7 @@ def lay_out(
             continue
         if node.shape == "base":
             layout.ids.add(node, layout.units)
-            _add_frame(layout, name, _source_units(node, limit_units))
+            _add_frame(layout, name, _source_units(node, limit_units, store))
         else:
             layout.ids.add(node, layout.units)
             if node.shape in ("rows", "dataset", "export"):
@@ -135,10 +135,11 @@ def _add_frame(layout: Layout, frame: str, units: tuple[FrameUnit, ...]) -> None
     layout.units[frame] = units_hash(u.key for u in units)
 
 
-def _source_units(node: Node, limit: int | None) -> tuple[FrameUnit, ...]:
+def _source_units(node: Node, limit: int | None, store: Store) -> tuple[FrameUnit, ...]:
     assert isinstance(node.stage, Source)
     try:
-        units = list(node.stage.units(node.params))
+        with at_hand(store):
+            units = list(node.stage.units(node.params))
     except (ValueError, OSError) as error:
         raise RecipeError(f"{node.step.place}: step '{node.name}': {error}") from error
     units = units if limit is None else units[:limit]
