@@ -35,7 +35,9 @@ steps:
   shuffled: {uses: stages.shuffle.by_hash, from: web, with: {shards: 4, seed: 7}}
   shards:   {uses: stages.export.megatron.shards, from: shuffled}
 """
-FILES, PAGES, CORES = 90_000, 3_000_000_000, 1_000
+FILES, PAGES, FAN_IN = 256
+"""Spills in a merged one: `pipelines.plan.FAN_IN`."""
+CORES = 90_000, 3_000_000_000, 1_000
 PUT, GET, STORED = 0.005 / 1000, 0.0004 / 1000, 0.023
 """US dollars a request and a GB-month: list prices of S3 Standard in us-east-1."""
 EXACT_ROW = 180
@@ -207,7 +209,7 @@ def processor_costs(folder: Path, inputs: list[str]) -> tuple[dict[str, float], 
 
 def snapshot(spent: dict[str, float], facts: dict[str, float], driver: float, partitions: int) -> dict:
     """The whole snapshot: wall time, storage, files, requests, price, memory. Requests are counted as the engine makes them:
-    a part is one PUT; a stored layer is read with a HEAD and three ranges; a settle reads index and slice of every spill.
+    a part is one PUT; a stored layer is read with a HEAD and three ranges; a settle reads index and slice of every merged spill.
     """
     scale = PAGES / facts["pages"]
     work = {name: seconds * (1 if name.startswith("finish") else scale) for name, seconds in spent.items()}  # one task of shards
@@ -216,8 +218,9 @@ def snapshot(spent: dict[str, float], facts: dict[str, float], driver: float, pa
     actions = [Action(n, (order[i - 1],) if i else (), [work[n] / counts[n]] * counts[n]) for i, n in enumerate(order)]
     wall = simulate(actions, CORES, driver)
     reduces = sum(name.startswith("settle") for name in work)
-    puts = sum(counts.values()) + reduces * FILES
-    gets = 2 * reduces * partitions * FILES + 4 * 3 * FILES
+    joined = -(-FILES // FAN_IN)
+    puts = sum(counts.values()) + reduces * (FILES + joined)
+    gets = reduces * (FILES + 2 * partitions * joined) + 4 * 3 * FILES
     judged = PAGES * facts["judged"] / facts["pages"]
     return {
         "wall_h": wall / 3600, "core_h": sum(work.values()) / 3600, "stored_tb": facts["bytes"] * scale / 1e12,

@@ -11,7 +11,7 @@ of variable width are compressed (lz4).
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -39,17 +39,41 @@ def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
 
 def write_spill(file: BinaryIO, table: pa.Table, partitions: int) -> None:
     """Write emitted rows (`key` uint64 among the columns, `row` int64 where they lead home)."""
-    keys = table["key"].to_numpy()
-    order, placed = stable_order(keys)
+    order, placed = stable_order(table["key"].to_numpy())
     edges = np.searchsorted(partition_of(placed, partitions), np.arange(partitions + 1))
     table = _packed(taken(table, order, placed))
-    options = _PLAIN if all(pa.types.is_primitive(t) or pa.types.is_null(t) for t in table.schema.types) else _LZ4
+    pieces = ((int(p), table.slice(edges[p], edges[p + 1] - edges[p])) for p in np.flatnonzero(np.diff(edges)))
+    _write(file, pieces)
+
+
+def merge_spills(file: BinaryIO, spills: Sequence[Path | str], joined: Callable[[int], pa.Table]) -> int:
+    """Join many spills into one, partition by partition; rows written.
+
+    `joined` gives the rows of a partition, sorted by key, equal keys in the order of the spills. One partition is held at a time.
+    """
+    partitions = np.unique(np.concatenate([np.zeros(0, np.int64), *(read_index(path)[:, 0] for path in spills)]))
+    rows = 0
+
+    def pieces() -> Iterator[tuple[int, pa.Table]]:
+        nonlocal rows
+        for partition in partitions.tolist():
+            table = joined(partition)
+            rows += table.num_rows
+            yield partition, _packed(table)
+
+    _write(file, pieces())
+    return rows
+
+
+def _write(file: BinaryIO, pieces: Iterable[tuple[int, pa.Table]]) -> None:
+    """Streams of the partitions in their order, then the index."""
     index: list[tuple[int, int, int]] = []
     offset = 0
-    for partition in np.flatnonzero(np.diff(edges)):
-        piece = _stream(table.slice(edges[partition], edges[partition + 1] - edges[partition]), options)
+    for partition, table in pieces:
+        plain = all(pa.types.is_primitive(t) or pa.types.is_null(t) for t in table.schema.types)
+        piece = _stream(table, _PLAIN if plain else _LZ4)
         file.write(piece)
-        index.append((int(partition), offset, len(piece)))
+        index.append((partition, offset, len(piece)))
         offset += len(piece)
     file.write(np.array(index, dtype="<i8").reshape(-1, 3).tobytes())
     file.write(np.int64(len(index)).tobytes() + MAGIC)

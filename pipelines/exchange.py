@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from manifests.spill import BATCH
 from pipelines.plan import Plan
-from pipelines.program import Settle
+from pipelines.program import Merge, Settle
 from stages.contract import Reduce
 
 UNKNOWN = 40
@@ -23,6 +23,9 @@ class Exchange:
 
     step: str
     spills: int
+    """Spills that a settle task reads."""
+    merged: int
+    """Spills that are merged into these first; 0 where they are read as they are."""
     partitions: int
     row_bytes: int
     rows: int | None
@@ -33,8 +36,8 @@ class Exchange:
 
     @property
     def requests(self) -> int:
-        """Range reads of all settle tasks."""
-        return self.spills * self.partitions
+        """Reads of whole spills to merge them, and range reads of all settle tasks."""
+        return self.merged + self.spills * self.partitions
 
     @property
     def bytes(self) -> int | None:
@@ -50,7 +53,8 @@ class Exchange:
 
     def line(self) -> str:
         """As the plan says it."""
-        head = f"exchange {self.step}: {self.requests:,} requests ({self.spills:,} x {self.partitions:,})"
+        first = f"{self.merged:,} to merge, then " if self.merged else ""
+        head = f"exchange {self.step}: {self.requests:,} requests ({first}{self.spills:,} x {self.partitions:,})"
         scratch = f", {self.disk_per_row:.0f} bytes of scratch files a row" if self.disk_per_row else ""
         if self.rows is None:
             held = " + ".join(
@@ -65,8 +69,9 @@ class Exchange:
 
 def exchanges(plan: Plan) -> list[Exchange]:
     """Every exchange that has settle tasks left."""
+    merges = {w.address: w for a in plan.actions for w in a.work.values() if isinstance(w, Merge)}
     return [
-        _exchange(plan, work)
+        _exchange(plan, work, merges.get(work.spill))
         for a in plan.actions
         if a.do == "settle" and a.tasks
         for work in a.work.values()
@@ -80,23 +85,20 @@ def width(emits: dict[str, pa.DataType]) -> int:
     return -(-sum(sizes) // 8)
 
 
-def _exchange(plan: Plan, work: Settle) -> Exchange:
+def _exchange(plan: Plan, work: Settle, merge: Merge | None) -> Exchange:
     node = plan.layout.graph[work.call.step]
     stage = node.stage
     assert isinstance(stage, Reduce)
     memory, row_bytes = stage.memory(node.params), width(dict(work.emits))
-    receipts = plan.layout.store.spill(work.spill).receipts()
-    measured = all(key in receipts for key in work.parts)
-    rows = (
-        sum(receipts[key].rows for key in work.parts)
-        if measured
-        else _estimate(plan, node.step.parents, stage.fan_out(node.params))
-    )
+    receipts = plan.layout.store.spill(merge.spill if merge else work.spill).receipts()
+    parts = [key for group in merge.groups for key in group] if merge else work.parts
+    measured = all(key in receipts for key in parts)
+    rows = sum(receipts[key].rows for key in parts) if measured else _estimate(plan, node.step.parents, stage.fan_out(node.params))
     held = 0.0 if stage.streams or stage.combine is not None else float(row_bytes)
     fixed = memory.fixed + (BATCH * row_bytes if stage.streams else 0)
     return Exchange(
-        work.call.step, len(work.parts), stage.partitions(node.params), row_bytes, rows, measured, held + memory.per_row, fixed,
-        memory.disk_per_row,
+        work.call.step, len(work.parts), len(parts) if merge else 0, stage.partitions(node.params), row_bytes, rows, measured,
+        held + memory.per_row, fixed, memory.disk_per_row,
     )  # fmt: skip
 
 

@@ -12,16 +12,21 @@ from manifests.fingerprint import fingerprint
 from manifests.manifest import Receipt
 from pipelines.graph import Node, home
 from pipelines.passes import Item, PassBuilder
-from pipelines.program import Call, Finish, FrameUnit, Home, Seat, Settle, Task, Work
+from pipelines.program import Call, Finish, FrameUnit, Home, Merge, Seat, Settle, Task, Work
 from pipelines.targets import Layout, Target
 from stages.contract import Ask, AskParams, Export, Reduce
+
+MANY = 1000
+"""Spills that settle tasks read as they are; each reads a slice of every spill, so requests are spills times partitions."""
+FAN_IN = 256
+"""Spills that are merged into one where there are more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
     """One thing to do: tasks that may run in any order, after all actions it needs."""
 
-    do: Literal["pass", "settle", "home", "finish"]
+    do: Literal["pass", "merge", "settle", "home", "finish"]
     name: str
     targets: tuple[Target, ...]
     """Objects that are complete when the tasks are done and their receipts are there."""
@@ -189,8 +194,9 @@ class _Planner:
         frames = frames if len(set(frames)) > 1 else frames[:1]
         parts = tuple(f"{i}-{u.key}" for i, f in enumerate(frames) for u in layout.frames[f])
         address = f"{target.address}-verdicts" if verdict else target.address
+        spill, parts, needs = self._merge(target, node, parts, count)
         work = Settle(
-            call_of(layout, node), layout.store.url, str(layout.recipe.folder), address, spill_of(target), parts,
+            call_of(layout, node), layout.store.url, str(layout.recipe.folder), address, spill, parts,
             node.stage.emits_of(node.params), verdict,
         )  # fmt: skip
         ident = fingerprint([target.address, "settle", layout.units[frames[0]]])
@@ -203,20 +209,39 @@ class _Planner:
                 "settle",
                 name,
                 () if verdict else (target,),
-                tuple(self.feeders[target.tail]),
+                needs,
                 tasks,
                 {ident: work},
                 (address,) if verdict else (),
-                () if verdict else (spill_of(target),),
+                () if verdict else tuple(dict.fromkeys((spill_of(target), spill))),
                 target.steps,
                 count,
             )
         )
         self.maker[target.tail] = name
         if verdict:
-            self._home(target, node, keys, address)
+            self._home(target, node, keys, address, spill)
 
-    def _home(self, target: Target, node: Node, keys: tuple[str, ...], settled: str) -> None:
+    def _merge(
+        self, target: Target, node: Node, parts: tuple[str, ...], partitions: int
+    ) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """Spill and parts that settle reads, and the actions before it: those emitted, or above MANY of them, merged ones."""
+        feeders = tuple(self.feeders[target.tail])
+        if len(parts) <= MANY or partitions == 1:
+            return spill_of(target), parts, feeders
+        layout, address, name = self.layout, f"{target.address}-merged", f"merge:{target.tail}"
+        assert isinstance(node.stage, Reduce)
+        groups = tuple(parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN))
+        keys = tuple(f"merged-{i:05d}-of-{len(groups):05d}" for i in range(len(groups)))
+        emits = node.stage.emits_of(node.params)
+        work = Merge(call_of(layout, node), layout.store.url, str(layout.recipe.folder), address, spill_of(target), groups, emits)
+        ident = fingerprint([target.address, "merge", parts])
+        have = layout.store.spill(address).receipts()
+        tasks = tuple(Task(ident, FrameUnit(k, f"spills {i} of {len(groups)}"), i) for i, k in enumerate(keys) if k not in have)
+        self.actions.append(Action("merge", name, (), feeders, tasks, {ident: work}, (address,), (), target.steps, len(groups)))
+        return address, keys, (name,)
+
+    def _home(self, target: Target, node: Node, keys: tuple[str, ...], settled: str, spill: str) -> None:
         layout = self.layout
         onto = home(node, layout.graph)
         writes = {n: t for n, t in node.writes.items() if n != "row"}
@@ -235,7 +260,7 @@ class _Planner:
                 tasks,
                 {ident: work},
                 (),
-                (spill_of(target), settled),
+                tuple(dict.fromkeys((spill_of(target), spill, settled))),
                 target.steps,
                 len(units),
             )

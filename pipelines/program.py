@@ -169,6 +169,21 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class Merge:
+    """Join so many spills of a Reduce into one, where there are too many for every settle task to read a slice of each."""
+
+    call: Call
+    root: str
+    folder: str
+    address: str
+    """Of the merged spills."""
+    spill: str
+    groups: tuple[tuple[str, ...], ...]
+    """Parts of `spill`, a merged one each."""
+    emits: Mapping[str, pa.DataType]
+
+
+@dataclass(frozen=True, slots=True)
 class Home:
     """Carry verdicts home to a range of shards."""
 
@@ -216,7 +231,7 @@ class Mark:
     limit: float
 
 
-Work = Program | Settle | Home | Finish
+Work = Program | Merge | Settle | Home | Finish
 
 
 def calls_of(work: Work) -> tuple[Call, ...]:

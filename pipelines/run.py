@@ -77,7 +77,7 @@ class Run:
         """Spills of answered Reduces: a run was killed between its manifest and the removal."""
         for target in self.plan.reused:
             if target.shape in ("verdict", "dataset"):
-                for suffix in ("emits", "verdicts"):
+                for suffix in ("emits", "merged", "verdicts"):
                     self.layout.store.drop_spill(f"{target.address}-{suffix}")
 
     def _open(self, action: Action, stack: ExitStack) -> None:

@@ -1,4 +1,4 @@
-"""The second halves: settle a partition, carry verdicts home, finish an export."""
+"""The second halves: merge spills, settle a partition, carry verdicts home, finish an export."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pyarrow as pa
 from manifests.manifest import Receipt
 from manifests.place import fetch
 from manifests.shard import PartDraft, TableWriter
-from manifests.spill import merged, read_partition, stable_order, taken
+from manifests.spill import merge_spills, merged, read_partition, stable_order, taken
 from manifests.store import Store
 from pipelines.chain import Opened, declared, open_call
 from pipelines.gather import DROP_REASON, DROP_STEP, ENTERED, standing
 from pipelines.guard import StageError
 from pipelines.layer import BOOKKEEPING, reason_counts
 from pipelines.pile import Pile
-from pipelines.program import Finish, FrameUnit, Home, Settle, Task
+from pipelines.program import Finish, FrameUnit, Home, Merge, Settle, Task
 from stages.contract import Export, Reduce
 
 SETTLE_ROWS = 65_536
@@ -50,6 +50,26 @@ def run_settle(work: Settle, task: Task) -> Receipt:
             rows = _write_verdicts(draft, outputs if opened.stage.streams else _by_row(outputs, writes), writes)
         counts = {"members": [{"in": came.rows, "made": rows}]}
         return Receipt(task.unit.key, task.unit.name, rows, draft.commit(), counts, round(time.monotonic() - started, 3))
+
+
+def run_merge(work: Merge, task: Task) -> Receipt:
+    """One spill out of many, which are read whole: a request each, however many partitions there are."""
+    started = time.monotonic()
+    opened = open_call(work.call)
+    assert isinstance(opened.stage, Reduce)
+    paths = [fetch(f"{work.root}/spills/{work.spill}/parts/{key}.spill") for key in work.groups[task.shard]]
+    schema = pa.schema(list(work.emits.items()))
+
+    def joined(partition: int) -> pa.Table:
+        pile = Pile(opened, schema)
+        for batch in read_partition(paths, partition, schema):
+            pile.add(pa.Table.from_batches([batch]))
+        table = pile.merged()
+        return taken(table, *stable_order(table["key"].to_numpy()))
+
+    with PartDraft(f"{work.root}/spills/{work.address}", task.unit.key) as draft:
+        rows = merge_spills(draft.open(".spill"), paths, joined)
+        return Receipt(task.unit.key, task.unit.name, rows, draft.commit(), {}, round(time.monotonic() - started, 3))
 
 
 class Shown:

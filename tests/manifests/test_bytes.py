@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from manifests.fingerprint import canonical, fingerprint
 from manifests.manifest import Receipt, parse_journal, parts_table, receipts_of, units_hash
 from manifests.shard import PartDraft, TableWriter
-from manifests.spill import merged, partition_of, read_index, read_partition, stable_order, write_spill
+from manifests.spill import merge_spills, merged, partition_of, read_index, read_partition, stable_order, taken, write_spill
 from manifests.store import Journal, Store
 
 plain = st.recursive(
@@ -115,8 +115,12 @@ rows = st.lists(st.tuples(keys_, st.integers(0, 2**40), st.sampled_from([None, "
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(rows, min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 7), st.booleans(), st.booleans())
-def test_a_spill_brings_every_row_to_its_partition_once_and_in_order(tmp_path_factory, spills, partitions, cut, alone, near):
+@given(
+    st.lists(rows, min_size=1, max_size=4), st.integers(1, 9), st.integers(1, 7), st.booleans(), st.booleans(), st.integers(0, 3)
+)  # fmt: skip
+def test_a_spill_brings_every_row_to_its_partition_once_and_in_order(
+    tmp_path_factory, spills, partitions, cut, alone, near, fan_in
+):
     folder = tmp_path_factory.mktemp("spills")
     schema = pa.schema([("key", pa.uint64()), ("row", pa.int64()), ("word", pa.string())])
     # `near`: the addresses of one shard, whose upper 32 bits are stored once
@@ -127,6 +131,8 @@ def test_a_spill_brings_every_row_to_its_partition_once_and_in_order(tmp_path_fa
         paths.append(folder / f"{i}.spill")
         with paths[-1].open("wb") as file:
             write_spill(file, pa.table(columns, schema=schema), partitions)
+    if fan_in:
+        paths = [_joined(paths[i : i + fan_in], schema) for i in range(0, len(paths), fan_in)]
     came = [row for found in spills for row in found]
     everything = []
     for partition in range(partitions):
@@ -140,6 +146,20 @@ def test_a_spill_brings_every_row_to_its_partition_once_and_in_order(tmp_path_fa
     counts = Counter(k for k, _, _ in came)
     shown = [row for row in came if alone or counts[row[0]] > 1]
     assert everything == sorted(shown, key=lambda row: row[0]), "by key, then in input order; partition order is key order"
+
+
+def _joined(paths, schema):
+    """The spills in one, made as a merge task makes it."""
+
+    def joined(partition):
+        table = pa.Table.from_batches(read_partition(paths, partition, schema), schema)
+        return taken(table, *stable_order(table["key"].to_numpy()))
+
+    merged_path = paths[0].with_suffix(".merged")
+    with merged_path.open("wb") as file:
+        rows = merge_spills(file, paths, joined)
+    assert rows == sum(b.num_rows for p in range(9) for b in read_partition(paths, p, schema))
+    return merged_path
 
 
 def test_a_partition_comes_in_tables_of_about_the_size_that_was_asked_for(tmp_path):
