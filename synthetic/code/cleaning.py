@@ -17,7 +17,7 @@ from pydantic import Field
 from stages.contract import TEXT, AskParams, ask_stage, file
 from stages.prompt import Exchange, Prompt, Refused, Request
 from synthetic.answers import has_preamble, is_refusal
-from synthetic.code.rewriting import open_counter, read
+from synthetic.code.single import cut_off, open_counter, read
 from synthetic.segments import parts
 from synthetic.tokens import Count
 
@@ -71,8 +71,8 @@ def _parse(
 
 def _read(exchange: Exchange) -> str | Refused:
     reply = exchange.reply
-    if reply.finish != "stop":
-        return Refused("filtered" if reply.finish == "filtered" else "unfinished", reply.text)
+    if cut := cut_off(reply):
+        return Refused(cut, reply.text)
     text = reply.text.strip()
     if not text or text.strip(' .*`"').upper().startswith(NOTHING):
         return Refused("nothing_useful")

@@ -9,74 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pydantic import Field
 
-from stages.contract import TEXT, AskParams, ask_stage, file
-from stages.prompt import Exchange, Prompt, Refused, Request, read_prompt
+from stages.contract import TEXT, ask_stage
+from stages.prompt import Exchange, Refused, Request
 from synthetic.answers import is_refusal
 from synthetic.code.fences import first_block
-from synthetic.tokens import Count, counter
+from synthetic.code.single import OneRequest, Single, cut_off, open_counter
+from synthetic.tokens import Count
 
-PROMPTS = Path(__file__).parents[1] / "prompts" / "code"
 WRITES = {"text": TEXT, "source_text": TEXT, "code_language": pa.string(), "answer_fault": pa.string()}
 PYTHON, CPP = ("python", "py", "python3"), ("cpp", "c++", "cxx", "cc")
 
 
-class Rewriting(AskParams):
+class Rewriting(OneRequest):
     """How a source is rewritten."""
 
-    prompt: str | None = file(None, "A prompt file of your own with the variable `text`; none: the packaged one of the step.")
-    tokenizer: str | None = file(None, "tokenizer.json or GGUF of the model; none: the embedded model's vocabulary.")
-    temperature: float = Field(0.2, ge=0, description="Sampling temperature (SwallowCode: 0.2).")
-    top_p: float = Field(0.7, gt=0, le=1, description="Nucleus of the sampling (SwallowCode: 0.7).")
-    max_input_tokens: int = Field(6000, ge=32, description="Sources that make a longer prompt are not asked about.")
-    max_output_tokens: int = Field(8192, ge=8, description="Tokens after which an answer is cut off (SwallowCode: 8192).")
     keep_refused: bool = Field(
         True, description="Keep a row of which nothing came, with an empty rewrite: the verifier puts its source back."
     )
 
 
-@cache
-def read(path: str) -> Prompt:
-    """A prompt file, read once."""
-    return read_prompt(path)
-
-
-def open_counter(params: Any) -> Count:
-    """The token counter, opened once per worker."""
-    return counter(params.tokenizer or params.model)
-
-
 @dataclass(frozen=True)
-class Step:
-    """What the three have in common: one request, one fenced block."""
+class Step(Single):
+    """A rewriting: its prompt, the language that it writes, and the names of that language at a fence."""
 
-    name: str
     language: str
     fences: tuple[str, ...]
-
-    def prompts(self, params: Rewriting) -> list[Prompt]:
-        """For the contract: the prompt in use."""
-        return [read(params.prompt or str(PROMPTS / f"{self.name}.md"))]
-
-    def ask(self, row: Mapping[str, Any], so_far: Sequence[Exchange], params: Rewriting, model: Count) -> list[Request] | None:
-        """One request with the whole source; none when it is too long."""
-        if so_far:
-            return None
-        (prompt,) = self.prompts(params)
-        sampling: dict[str, Any] = {
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-            "max_tokens": params.max_output_tokens,
-            "seed": params.seed,
-        }
-        request = prompt.request({"text": row["text"]}, **sampling)
-        return [request] if sum(model(m.content) for m in request.messages) <= params.max_input_tokens else None
 
     def parse(
         self,
@@ -93,12 +55,11 @@ class Step:
         return [{"text": code, "source_text": row["text"], "code_language": language, "answer_fault": fault or None}]
 
     def _read(self, exchange: Exchange) -> tuple[str, str]:
-        reply = exchange.reply
-        if reply.finish != "stop":
-            return ("filtered" if reply.finish == "filtered" else "unfinished"), ""
-        code = first_block(reply.text, self.fences)
+        if fault := cut_off(exchange.reply):
+            return fault, ""
+        code = first_block(exchange.reply.text, self.fences)
         if code is None:
-            return ("refusal" if is_refusal(reply.text) else "no_code"), ""
+            return ("refusal" if is_refusal(exchange.reply.text) else "no_code"), ""
         return "", code
 
 

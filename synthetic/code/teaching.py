@@ -16,11 +16,11 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages import syntax
-from stages.contract import TEXT, AskParams, ask_stage, file
-from stages.prompt import Exchange, Prompt, Refused, Request
+from stages.contract import TEXT, ask_stage
+from stages.prompt import Exchange, Refused, Request
 from synthetic.answers import is_refusal, pairs
 from synthetic.code.fences import blocks, turns
-from synthetic.code.rewriting import PROMPTS, open_counter, read
+from synthetic.code.single import OneRequest, Single, cut_off, open_counter
 from synthetic.tokens import Count
 
 WRITES = {"text": TEXT, "source_text": TEXT, "task": pa.string()}
@@ -28,11 +28,9 @@ SPOKEN = {"python": "Python", "py": "Python", "cpp": "C++", "c++": "C++", "c": "
           "java": "Java", "go": "Go", "rust": "Rust", "typescript": "TypeScript", "ts": "TypeScript", "ruby": "Ruby"}  # fmt: skip
 
 
-class Teaching(AskParams):
+class Teaching(OneRequest):
     """How a text about code is asked for."""
 
-    prompt: str | None = file(None, "A prompt file of your own with the variables `text` and `language`; none: the packaged one.")
-    tokenizer: str | None = file(None, "tokenizer.json or GGUF of the model; none: the embedded model's vocabulary.")
     temperature: float = Field(0.7, ge=0, description="Sampling temperature.")
     top_p: float = Field(0.9, gt=0, le=1, description="Nucleus of the sampling.")
     max_input_tokens: int = Field(3000, ge=32, description="Sources that make a longer prompt are not asked about.")
@@ -41,29 +39,10 @@ class Teaching(AskParams):
 
 
 @dataclass(frozen=True)
-class Kind:
+class Kind(Single):
     """One kind of text: its prompt, and who speaks in it."""
 
-    name: str
     speakers: tuple[str, ...] = ()
-
-    def prompts(self, params: Teaching) -> list[Prompt]:
-        """For the contract: the prompt in use."""
-        return [read(params.prompt or str(PROMPTS / f"{self.name}.md"))]
-
-    def ask(self, row: Mapping[str, Any], so_far: Sequence[Exchange], params: Teaching, model: Count) -> list[Request] | None:
-        """One request with the source."""
-        if so_far:
-            return None
-        (prompt,) = self.prompts(params)
-        sampling: dict[str, Any] = {
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-            "max_tokens": params.max_output_tokens,
-            "seed": params.seed,
-        }
-        request = prompt.request({"text": row["text"], "language": row["code_language"] or "code"}, **sampling)
-        return [request] if sum(model(m.content) for m in request.messages) <= params.max_input_tokens else None
 
     def parse(
         self,
@@ -79,8 +58,8 @@ class Kind:
         if not replies:
             return Refused("too_long")
         reply = replies[0].reply
-        if reply.finish != "stop":
-            return Refused("filtered" if reply.finish == "filtered" else "unfinished", reply.text)
+        if cut := cut_off(reply):
+            return Refused(cut, reply.text)
         if is_refusal(reply.text):
             return Refused("refusal", reply.text)
         text = self._formed(reply.text, params)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,37 +35,14 @@ run: {{models: {{reader: {{engine: openai, endpoints: ["{url}"], in_flight: 2}}}
 """
 
 
-class Reader(http.server.BaseHTTPRequestHandler):
+def about_the_first_mill(said: str) -> str:
     """A model that asks about the first mill of each piece it is shown."""
-
-    def do_POST(self) -> None:
-        form = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        piece = form["messages"][-1]["content"].rsplit("Piece:\n", 1)[1]
-        mill = piece.split("mill ", 1)[1].split(" ", 1)[0]
-        said = f"Question: What does mill {mill} grind?\nAnswer: Mill {mill} grinds rye."
-        choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop", "index": 0}
-        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 9}}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None: ...
+    mill = said.rsplit("Piece:\n", 1)[1].split("mill ", 1)[1].split(" ", 1)[0]
+    return f"Question: What does mill {mill} grind?\nAnswer: Mill {mill} grinds rye."
 
 
-@pytest.fixture
-def reader() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Reader)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_questions_retrieval_and_the_blend_become_files_by_length(engine: Any, reader: str) -> None:
+def test_questions_retrieval_and_the_blend_become_files_by_length(engine: Any, model: Any) -> None:
+    model.rule = about_the_first_mill
     story = "\n".join("Sentence {n} of book {b}: the mill {m} by the river grinds rye all year." for _ in range(1))
     books = []
     for b in range(10):
@@ -76,7 +50,7 @@ def test_questions_retrieval_and_the_blend_become_files_by_length(engine: Any, r
         text = "\n\n".join(story.format(n=n, b=b, m=100 * b + n) for n in range(count))
         books.append({"id": f"book{b}", "text": text})
     engine.rows("books.jsonl", books)
-    result = engine.run(RECIPE.format(url=reader))
+    result = engine.run(RECIPE.format(url=model.url))
     assert result.code == 0, result.errors
     ask = lambda query: Catalog(engine.store).run(query).fetchall()  # noqa: E731
     rows = ask("select text, source_text, pairs from long.qa")

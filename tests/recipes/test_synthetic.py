@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,9 +33,8 @@ GERMAN = (
 )
 
 
-def answer(form):
+def answer(said):
     """A model of rules: it keeps three of four words of the passage, and refuses whatever speaks of a yard."""
-    said = form["messages"][-1]["content"]
     if "=====" in said and "into German" in said:
         return GERMAN.replace(". ", ".\n" * 4)
     passage = said.split("Passage:\n")[-1].split("Text:\n")[-1]
@@ -55,45 +51,12 @@ def answer(form):
     return lead + " ".join(words)
 
 
-class Rules(http.server.BaseHTTPRequestHandler):
-    """Serves `answer`."""
-
-    def do_POST(self):
-        form = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        choice = {"message": {"role": "assistant", "content": answer(form)}, "finish_reason": "stop", "index": 0}
-        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 50, "completion_tokens": 20}}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Silence."""
-
-
 @pytest.fixture
-def served(tmp_path):
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Rules)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
+def served(tmp_path, model):
+    model.rule = answer
     models = tmp_path / "models.yaml"
-    models.write_text(f'rules: {{engine: openai, endpoints: ["http://127.0.0.1:{running.server_address[1]}/v1"]}}\n')
-    yield models
-    running.shutdown()
-    running.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def vocabulary(tmp_path):
-    """A tokenizer of words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    fast = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
-    fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast.save(str(tmp_path / "tokenizer.json"))
-    return str(tmp_path / "tokenizer.json")
+    models.write_text(f'rules: {{engine: openai, endpoints: ["{model.url}"]}}\n')
+    return models
 
 
 def run(recipe: str, store: Path, models: Path | None, **settings: str):

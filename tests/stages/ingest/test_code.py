@@ -330,6 +330,29 @@ def test_declared_names_are_put_into_spdx() -> None:
     ]  # fmt: skip
 
 
+NOTICE = """Copyright 2026 the millers
+
+Licensed under the Apache License, Version 2.0 (the "License"); you may not use this file except in compliance with the License.
+You may obtain a copy of the License at
+
+    http://www.apache.org/licenses/LICENSE-2.0
+
+Unless required by applicable law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS,
+WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
+permissions and limitations under the License.
+"""
+
+
+def test_a_licence_file_holds_a_licence_or_its_notice_and_little_else() -> None:
+    ours = (Path(__file__).parents[3] / "LICENSE").read_text(encoding="utf-8")
+    assert licenses.by_folder([("LICENSE", ours)]) == {"": "Apache-2.0"}, "our own repository is no stranger to us"
+    assert licenses.of_text(NOTICE) == "Apache-2.0"
+    assert (
+        licenses.of_text(NOTICE + "The wheel is by the wheelwright, who allows nothing without being asked for it first. " * 8)
+        is None
+    )
+
+
 def test_languages_of_real_files_agree_with_their_repositories(shared: Path) -> None:
     """Measured: 2,559 of 2,567; the rest are headers of C with C++ guards."""
     import orjson
