@@ -35,9 +35,9 @@ steps:
   shuffled: {uses: stages.shuffle.by_hash, from: web, with: {shards: 4, seed: 7}}
   shards:   {uses: stages.export.megatron.shards, from: shuffled}
 """
-FILES, PAGES, FAN_IN = 256
+FILES, PAGES, CORES = 90_000, 3_000_000_000, 1_000
+FAN_IN = 256
 """Spills in a merged one: `pipelines.plan.FAN_IN`."""
-CORES = 90_000, 3_000_000_000, 1_000
 PUT, GET, STORED = 0.005 / 1000, 0.0004 / 1000, 0.023
 """US dollars a request and a GB-month: list prices of S3 Standard in us-east-1."""
 EXACT_ROW = 180
