@@ -1,11 +1,12 @@
 """An S3 server on loopback (moto) that misbehaves on demand: run with the Python of an environment that has moto[server].
 
 Usage: bucket_server.py PORT
-POST /-/faults {"rate": 0.2, "seed": 1, "kinds": ["503", "429", "slow", "half", "lost"], "down": 0}   what from now on
-GET  /-/counts                                                                                       requests so far by method
+POST /-/faults {"rate": 0.2, "seed": 1, "kinds": ["503", "429", "slow", "half", "lost"], "most": 5, "down": 0}   from now on
+GET  /-/counts                                                                                               requests so far by method
 Kinds: 503 and 429 are answered before anything is done; slow waits longer than a client does, and then does it; half
 takes half of an upload and drops the line; lost does what is asked and drops the line before the answer.
-"down" refuses everything for so many seconds.
+One key is spoiled `most` times at the most: a client that tries eight times always comes through, whatever the order in
+which its requests arrive. "down" refuses everything for so many seconds.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Faulty:
     def set(self, wish):
         self.rate, self.kinds = wish.get("rate", 0.0), wish.get("kinds", [])
         self.random, self.slow = random.Random(wish.get("seed", 0)), wish.get("slow", 3.0)
+        self.most, self.spoiled = wish.get("most", 5), Counter()
         self.down = time.monotonic() + wish.get("down", 0)
 
     def __call__(self, environ, start):
@@ -41,7 +43,7 @@ class Faulty:
         if path.startswith("/-/"):
             return self.control(environ, start)
         with self.lock:
-            kind = self.random.choice(self.kinds) if self.kinds and self.random.random() < self.rate else ""
+            kind = self.draw(path)
             listing = method == "GET" and "list-type" in environ.get("QUERY_STRING", "")
             self.counts["LIST" if listing else method] += 1
             self.counts[f"fault {kind}"] += bool(kind)
@@ -58,6 +60,12 @@ class Faulty:
         if kind == "lost":
             self.drop(environ)
         return [body]
+
+    def draw(self, path):
+        if not self.kinds or self.random.random() >= self.rate or self.spoiled[path] >= self.most:
+            return ""
+        self.spoiled[path] += 1
+        return self.random.choice(self.kinds)
 
     def drop(self, environ):
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)

@@ -103,10 +103,10 @@ def test_sources_are_read_from_an_object_store(s3, tmp_path):
 
 
 def test_two_workers_on_an_object_store_that_misbehaves(s3, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRISTMILL_STORE_TIMEOUT", "2")
+    monkeypatch.setenv("GRISTMILL_STORE_TIMEOUT", "4")  # of the workers
     recipe, root = inputs(tmp_path), s3.root()
     assert run(recipe, str(tmp_path / "store"))[1].code == 0
-    s3.faults(rate=0.1, seed=5, kinds=["503", "429", "half", "lost"])
+    s3.faults(rate=0.1, seed=5, kinds=["503", "429", "half", "lost", "slow"], slow=6.0)
     executor = Local(2)
     try:
         _, result = run(recipe, root, executor)
