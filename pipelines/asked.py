@@ -19,6 +19,7 @@ from stages.prompt import Refused
 
 if TYPE_CHECKING:
     from synthetic.asking import Outcome
+    from synthetic.pulse import Pulse
     from synthetic.room import Room
 
 ROWS = 1024
@@ -79,8 +80,9 @@ def _outcomes(opened: Opened, rows: Rows, guard: Guard) -> Iterator[Outcome]:
     inputs = stage_input(rows.table, opened)
     stream = (row for low in range(0, inputs.num_rows, SLICE) for row in inputs.slice(low, SLICE).to_pylist())
 
-    def tell(finished: int) -> None:
-        guard.tell(Mark(opened.step, int(rows.at[min(finished, len(rows.at) - 1)]) if len(rows.at) else 0, 0, SILENCE))
+    def tell(finished: int, pulse: Pulse | None = None) -> None:
+        at = int(rows.at[min(finished, len(rows.at) - 1)]) if len(rows.at) else 0
+        guard.tell(Mark(opened.step, at, 0, SILENCE, pulse))
 
     tell(0)
     try:

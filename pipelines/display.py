@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pipelines.plan import Action, Plan
+from pipelines.watch import pulses
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
+
+    from synthetic.pulse import Pulse
 
 SLOW = 10.0
 """Seconds at one place after which a worker is shown."""
@@ -55,6 +58,8 @@ class Board:
     messages: deque[str] = field(default_factory=lambda: deque(maxlen=4))
     slow: list[tuple[str, str, float]] = field(default_factory=list)
     """Unit, step and seconds of workers that are long at one place, the slowest first."""
+    asked: list[Pulse] = field(default_factory=list)
+    """How the requests to language models stand."""
     busy: int = 0
     executor: Any = None
     started: float = field(default_factory=time.monotonic)
@@ -89,6 +94,7 @@ class Board:
         self.busy = len(working)
         found = [(unit, getattr(mark, "step", "") or "", seconds) for unit, mark, seconds in working if seconds > SLOW]
         self.slow = sorted(found, key=lambda w: -w[2])[:3]
+        self.asked = pulses(self.executor)
 
     @property
     def tasks(self) -> tuple[int, int]:
@@ -111,7 +117,11 @@ class Board:
         seconds = max(now - self.started, 1e-6)
         told = f" · {tokens:,} tokens, {tokens / seconds:,.0f}/s" if tokens else ""
         height = options.height or console.size.height
-        bottom = [*(f"slow: {unit} in {step or '?'} for {clock(s)}" for unit, step, s in self.slow), *self.messages]
+        bottom = [
+            *(p.line() for p in self.asked[:3]),
+            *(f"slow: {unit} in {step or '?'} for {clock(s)}" for unit, step, s in self.slow),
+        ]
+        bottom = [*bottom, *self.messages][: max(height - 6, 1)]
         yield Text(f"{self.plan.layout.recipe.name}  {done:,}/{total:,} shards  {rows:,} rows, {rows / seconds:,.0f}/s{told}",
                    style="bold", no_wrap=True, overflow="ellipsis")  # fmt: skip
         yield Text(f"{clock(seconds)} so far, ETA {self.eta(now)}, {self.busy} at work; Ctrl-C finishes what is at work",

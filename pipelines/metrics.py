@@ -30,6 +30,13 @@ class Metrics:
         self._seconds = Histogram("gristmill_task_seconds", "Time of a task in its worker.", ["action"], **told)
         self._busy = Gauge("gristmill_workers_busy", "Workers with a task.", **told)
         self._slowest = Gauge("gristmill_slowest_task_seconds", "How long the slowest task of now has been at its batch.", **told)
+        model = ["model"]
+        self._asked = {
+            "in_flight": Gauge("gristmill_llm_in_flight", "Requests that were sent and not answered yet.", model, **told),
+            "limit": Gauge("gristmill_llm_limit", "Requests that may be in flight now.", model, **told),
+            "queued": Gauge("gristmill_llm_queued", "Requests that wait for a place.", model, **told),
+            "slowed": Gauge("gristmill_llm_slowed", "Times that the server asked for patience, by workers of now.", model, **told),
+        }
         self._last = Gauge("gristmill_last_event_timestamp_seconds", "When the last event came.", **told)
         self._server, self._thread = start_http_server(port, registry=self._registry)
         self.port: int = self._server.server_port
@@ -48,6 +55,10 @@ class Metrics:
             self._tasks.labels(event["action"]).inc()
         elif kind == "failed":
             self._failed.labels(event["action"]).inc()
+        elif kind == "asking":
+            for pulse in event["models"]:
+                for name, gauge in self._asked.items():
+                    gauge.labels(pulse["model"]).set(pulse[name])
         at_work = executor.at_work() if hasattr(executor, "at_work") else []
         self._busy.set(len(at_work))
         self._slowest.set(max((seconds for _, _, seconds in at_work), default=0.0))

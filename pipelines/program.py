@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from stages.contract import Unit
+
+if TYPE_CHECKING:
+    from synthetic.pulse import Pulse
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +232,8 @@ class Mark:
     first: int
     rows: int
     limit: float
+    asks: Pulse | None = None
+    """How the requests of an Ask stand."""
 
 
 Work = Program | Merge | Settle | Home | Finish

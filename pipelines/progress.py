@@ -48,7 +48,7 @@ class Progress:
             self.line("stopping: the tasks at work are finished first; Ctrl-C again stops at once")
         elif kind == "failed":
             self.line(f"failed: {event['error']}")
-        elif kind == "task":
+        elif kind in ("task", "asking"):
             self.tell()
 
     def tell(self) -> None:
@@ -63,6 +63,8 @@ class Progress:
         slow = f", slowest {self.board.slow[0][0]} {self.board.slow[0][2]:.0f} s" if self.board.slow else ""
         rate = rows / (now - self.board.started)
         self.line(f"{done:,}/{total:,} tasks, {rows:,} rows, {rate:,.0f} rows/s, ETA {self.board.eta(now)}{slow}")
+        for pulse in self.board.asked:
+            self.line(f"  {pulse.line()}")
 
     def line(self, text: str) -> None:
         """A line that stays: at once where lines are plain, after the display otherwise."""

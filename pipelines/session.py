@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from pipelines.recipe import Recipe, RecipeError, hint, load, load_models
 from pipelines.record import recipe_record
 from pipelines.run import Result, Run
 from pipelines.targets import lay_out
+from pipelines.watch import Watch
 from pipelines.witnesses import remembering
 
 EXECUTORS = ("local", "ray")
@@ -115,15 +117,18 @@ def carry_out(plan: Plan, hear: Any, port: int | None = None) -> Result:
         log = stack.enter_context(RunLog(plan.layout.store, recipe.name, recipe.text, recipe_record(plan.layout)))
         executor = _executor(recipe, plan.layout.store)
 
+        speaking = threading.Lock()
+
         def say(event: dict[str, Any]) -> None:
-            log.write(event)
-            hear(event, executor)
-            if metrics is not None:
-                metrics(event, executor)
+            with speaking:
+                log.write(event)
+                hear(event, executor)
+                if metrics is not None:
+                    metrics(event, executor)
 
         hear({"event": "begin"}, executor)
         try:
-            with _interrupts(executor, hear):
+            with _interrupts(executor, hear), Watch(executor, say):
                 result = Run(plan, executor, say, recipe.run.max_error_rate).go()
         finally:
             executor.close()

@@ -42,13 +42,17 @@ def _runs(store: Store) -> Iterator[dict[str, Any]]:
             yield {"run": run, "code": facts["code"], "tasks": facts["tasks"], "seconds": facts["seconds"]}
         else:
             holder = store.place.holder(f"runs/{run}/lock")
-            tasks = sum(e["event"] == "task" for e in read_events(store, run))
+            events = read_events(store, run)
+            tasks = sum(e["event"] == "task" for e in events)
             state = "running" if holder else "killed"
-            yield {"run": run, "code": None, "state": state, "by": holder, "tasks": tasks}
+            asking: list[dict[str, Any]] = next((e["models"] for e in reversed(events) if e["event"] == "asking"), [])
+            yield {"run": run, "code": None, "state": state, "by": holder, "tasks": tasks, "asking": asking if holder else []}
 
 
 def status_lines(found: dict[str, Any]) -> list[str]:
     """The record as text."""
+    from synthetic.pulse import Pulse
+
     lines = [f"store {found['store']}"]
     for name, steps in found["recipes"].items():
         lines.append(f"recipe {name}")
@@ -59,6 +63,7 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     for run in found["runs"][-5:]:
         end = f"exit {run['code']} after {run['seconds']:.1f} s" if run["code"] is not None else run["state"]
         lines.append(f"run {run['run']}: {end}, {run['tasks']:,} tasks")
+        lines += [f"  {Pulse(**pulse).line()}" for pulse in run.get("asking", [])]
     lines += [f"ref {name}: {facts['object']}" for name, facts in found["refs"].items()]
     return lines
 

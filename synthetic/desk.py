@@ -15,6 +15,7 @@ from synthetic.claims import Claims
 from synthetic.engines.contract import Engine, Failure
 from synthetic.ledger import Ledger
 from synthetic.limits import Budget, Gate
+from synthetic.pulse import Pulse
 from synthetic.request import Wanted
 
 SYNC_S = 0.5
@@ -107,6 +108,15 @@ class Desk:
         for job in [*self._queue]:
             self._drop(job)
         self._queue.clear()
+
+    def pulse(self) -> Pulse:
+        """How the requests stand. Read from another thread: whole numbers, each true at some moment of the last milliseconds."""
+        shut = min(gate.closed_until for gate in self.gates) - time.monotonic()
+        limits = [max(1, int(gate.limit)) for gate in self.gates]
+        return Pulse(
+            self.model, self._in_flight, sum(limits), sum(gate.ceiling for gate in self.gates), len(self._queue),
+            self.counts["failed_busy"], max(shut, 0.0),
+        )  # fmt: skip
 
     async def close(self) -> None:
         """Wait for what is in the air, and let go of everything."""

@@ -24,6 +24,7 @@ from synthetic.desk import Desk, Hear
 from synthetic.engines.contract import Engine
 from synthetic.ledger import Ledger
 from synthetic.limits import Budget, Gate
+from synthetic.pulse import Pulse
 from synthetic.request import Wanted
 from synthetic.served import AnyServed, Llamacpp, OpenAI, Replay, Vllm, check_served
 from synthetic.served import served as typed
@@ -35,11 +36,13 @@ AHEAD = 2
 WINDOW = 16
 """Rows begun for each request that may be in flight: so far others may run ahead of a slow row before it holds them up."""
 TELL_S = 0.5
-ALIVE_S = 30.0
-"""How often a waiting worker says that it is alive."""
+ALIVE_S = 2.0
+"""How often a waiting worker says that it is alive, and how its requests stand."""
 
 Mail = tuple[Talk, int, Reply | Rejected | Deferred]
-_nothing: Callable[[int], None] = lambda _finished: None  # noqa: E731
+Tell = Callable[[int, Pulse], None]
+"""Hears how many rows are finished, and how the requests stand."""
+_nothing: Tell = lambda _finished, _pulse: None  # noqa: E731
 
 
 class Room:
@@ -64,9 +67,9 @@ class Room:
         return Room(params, typed(served), store_root, max(1, share))
 
     def ask(
-        self, stage: Ask, params: AskParams, rows: Iterator[Mapping[str, Any]], tell: Callable[[int], None] = _nothing, **given: Any
+        self, stage: Ask, params: AskParams, rows: Iterator[Mapping[str, Any]], tell: Tell = _nothing, **given: Any
     ) -> Iterator[Outcome]:
-        """One Outcome for each row, in order; some rows are read ahead. `tell` hears how many are finished.
+        """One Outcome for each row, in order; some rows are read ahead.
 
         Deferred when the model cannot be asked: what was in the air has arrived in the ledger by then. Everything that was
         answered is on the disk when the iterator is exhausted.
@@ -85,6 +88,10 @@ class Room:
         What has not happened counts 0: a worker whose every answer was paid for by another has sent nothing.
         """
         return self._desk.counts.copy()
+
+    def pulse(self) -> Pulse:
+        """How the requests stand."""
+        return self._desk.pulse()
 
     def close(self) -> None:
         """Wait for what is in the air, write the ledger, stop the loop."""
@@ -110,7 +117,7 @@ class Room:
 class Visit:
     """One stream of rows in a room."""
 
-    def __init__(self, room: Room, stage: Ask, params: AskParams, given: Mapping[str, Any], tell: Callable[[int], None]) -> None:
+    def __init__(self, room: Room, stage: Ask, params: AskParams, given: Mapping[str, Any], tell: Tell) -> None:
         self._room, self._stage, self._params, self._given = room, stage, params, given
         self._mail: SimpleQueue[Mail] = SimpleQueue()
         self._talks: deque[Talk] = deque()
@@ -130,7 +137,7 @@ class Visit:
                 yield outcome
             if self._waiting and not (more and self._has_room):
                 self._hear()
-        self._tell(self._finished)
+        self._tell(self._finished, self._room.pulse())
 
     @property
     def _has_room(self) -> bool:
@@ -187,7 +194,7 @@ class Visit:
         now = time.monotonic()
         if now - self._told_at >= pause:
             self._told_at = now
-            self._tell(self._finished)
+            self._tell(self._finished, self._room.pulse())
 
 
 def _hearer(mail: SimpleQueue[Mail], talk: Talk, index: int) -> Hear:

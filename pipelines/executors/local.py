@@ -93,7 +93,8 @@ class Local:
     def at_work(self) -> list[tuple[str, Mark | None, float]]:
         """(unit, mark, seconds since) of every busy worker: the slowest shards, by name."""
         now = time.monotonic()
-        return [(c.trial.task.unit.name, c.mark, now - c.marked) for c in self._crews if c.trial]
+        busy = [(c.trial, c.mark, c.marked) for c in self._crews]  # other threads look too, while trials end
+        return [(trial.task.unit.name, mark, now - marked) for trial, mark, marked in busy if trial]
 
     def _idle(self) -> Iterator[Crew]:
         for crew in list(self._crews):

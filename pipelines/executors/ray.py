@@ -189,7 +189,8 @@ class Ray:
     def at_work(self) -> list[tuple[str, Mark | None, float]]:
         """(unit, mark, seconds at the task) of every busy worker: the slowest shards, by name."""
         now = time.monotonic()
-        return [(h.trial.task.unit.name, h.mark, now - h.began) for h in self._hands if h.trial]
+        busy = [(h.trial, h.mark, h.began) for h in self._hands]  # other threads look too, while trials end
+        return [(trial.task.unit.name, mark, now - began) for trial, mark, began in busy if trial]
 
     def _has_room(self) -> bool:
         return sum(h.trial is not None for h in self._hands) < self._limit()

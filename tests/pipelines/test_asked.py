@@ -62,11 +62,14 @@ class Server(http.server.BaseHTTPRequestHandler):
 
     seen: ClassVar[Counter[str]] = Counter()
     broken = False
+    gate = threading.Event()
+    """Answers are held back until it is set."""
 
     def do_POST(self):
         form = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         last = form["messages"][-1]["content"]
         Server.seen[last] += 1
+        Server.gate.wait(300)
         if Server.broken:
             self.send_response(401)
             self.end_headers()
@@ -86,10 +89,12 @@ class Server(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     Server.seen, Server.broken = Counter(), False
+    Server.gate.set()
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     thread = threading.Thread(target=running.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{running.server_address[1]}/v1"
+    Server.gate.set()
     running.shutdown()
     running.server_close()
     thread.join()
@@ -207,3 +212,40 @@ def test_a_verdict_and_a_filter_behind_it_on_the_rows_of_an_ask(talk, server):
     result = engine.run(recipe.format(url=server))
     assert result.code == 0, result.errors
     assert engine.head("twins")["counts"]["dropped"] == {"near_duplicate": 1}
+
+
+def test_display_and_status_tell_how_requests_stand(talk, server, monkeypatch):
+    from pipelines.display import Board
+    from pipelines.session import Wish, carry_out, planned
+    from pipelines.upkeep import status_lines, status_record
+
+    engine, _ = talk
+    monkeypatch.setattr("pipelines.watch.EVERY", 0.1)
+    recipe = RECIPE.format(url=server, docs="docs.jsonl", longest=1000, more="")
+    plan = planned(Wish(str(engine.write("recipe.yaml", recipe)), str(engine.store.root), workers=1))
+    board, seen = Board(plan), {}
+
+    def hear(event, executor):
+        board.executor = executor
+        if event["event"] == "asking" and event["models"] and event["models"][0]["in_flight"] == 4:
+            board.watch()
+            seen["board"] = [p.line() for p in board.asked]
+            seen["status"] = status_lines(status_record(engine.store))
+            Server.gate.set()
+
+    Server.gate.clear()
+    assert carry_out(plan, hear).code == 0
+    line = "test-model: 4 in flight of 4, 0 waiting"
+    assert seen["board"] == [line]
+    assert f"  {line}" in seen["status"]
+    assert not any("in flight" in text for text in status_lines(status_record(engine.store))), "the run is over"
+
+
+def test_a_server_that_asks_for_patience_is_seen_to():
+    from synthetic.pulse import Pulse, together
+
+    one, two = Pulse("m", 3, 4, 8, 2, 1, 2.5), Pulse("m", 1, 8, 8, 0, 0, 4.0)
+    assert together([two, Pulse("a", 0, 1, 1, 0, 0, 0.0), one]) == [
+        Pulse("a", 0, 1, 1, 0, 0, 0.0), Pulse("m", 4, 12, 16, 2, 1, 2.5),
+    ]  # fmt: skip
+    assert one.line() == "m: 3 in flight of 4 (cut from 8), 2 waiting, slowed down 1 times, closed for 2 s"

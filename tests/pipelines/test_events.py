@@ -14,6 +14,7 @@ from pipelines.metrics import Metrics
 from pipelines.run import Run
 from pipelines.session import Wish, carry_out, planned
 from pipelines.upkeep import status_lines, status_record
+from synthetic.pulse import Pulse
 
 RECIPE = """
 name: small
@@ -88,6 +89,7 @@ def test_prometheus_scrapes_a_run_while_it_lives(engine, wish, inline):
 
         executor = inline()
         assert Run(plan, executor, hear, 0.0).go().code == 0
+        metrics({"event": "asking", "models": [Pulse("qwen", 5, 8, 16, 3, 2, 0.0).as_event()]}, executor)
         end = scraped(metrics.port)
     (action,) = {a.name for a in plan.actions}
     done = f'gristmill_tasks_total{{action="{action}"}}'
@@ -95,6 +97,8 @@ def test_prometheus_scrapes_a_run_while_it_lives(engine, wish, inline):
     assert end[done] == end['gristmill_tasks_planned{recipe="small"}'] == 3
     assert end['gristmill_rows_total{step="short"}'] == 18
     assert end[f'gristmill_task_seconds_count{{action="{action}"}}'] == 3
+    asked = {name: end[f'gristmill_llm_{name}{{model="qwen"}}'] for name in ("in_flight", "limit", "queued", "slowed")}
+    assert asked == {"in_flight": 5, "limit": 8, "queued": 3, "slowed": 2}
     assert threading.active_count() <= before, "the server ends with the run"
 
 

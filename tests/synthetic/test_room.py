@@ -40,14 +40,16 @@ def test_order_joining_and_a_second_run_for_nothing(serve, open_room, stage, tmp
     server = serve(delay=0.01)
     room = open_room(params(), endpoints=[server.url], in_flight=8, **FAST)
     rows = texts(40) + texts(40)
-    told: list[int] = []
-    outcomes = list(room.ask(ask, params(), iter(rows), told.append))
+    told: list[tuple[int, Any]] = []
+    outcomes = list(room.ask(ask, params(), iter(rows), lambda *what: told.append(what)))
     assert [o.at for o in outcomes] == list(range(80))
     assert answers_of(outcomes) == [f"answer to {row['text']}" for row in rows]
     assert len(server.answered) == 40
     assert set(server.answered.values()) == {1}
     assert server.peak <= 8
-    assert told[-1] == 80
+    assert told[-1][0] == 80
+    assert {(pulse.model, pulse.limit, pulse.ceiling) for _, pulse in told} == {("test-model", 8, 8)}
+    assert all(pulse.in_flight <= 8 for _, pulse in told)
     counts = room.counts()
     assert counts["sent"] == 40
     assert counts.get("joined", 0) + counts.get("from_ledger", 0) == 40
@@ -57,6 +59,17 @@ def test_order_joining_and_a_second_run_for_nothing(serve, open_room, stage, tmp
     assert list(again.ask(ask, params(), iter(rows))) == outcomes
     assert again.counts() == {"from_ledger": 80}
     assert set(ledger_keys(tmp_path / "store").values()) == {1}
+
+
+def test_a_server_that_is_overloaded_cuts_the_limit_and_is_told_of(serve, open_room, stage):
+    ask, params = stage
+    left = [web.json_response({"error": {"message": "too many"}}, status=429, headers={"Retry-After": "0.02"}) for _ in range(3)]
+    server = serve(respond=lambda form: left.pop() if left else None)
+    room = open_room(params(), endpoints=[server.url], in_flight=8, **FAST)
+    assert len(list(room.ask(ask, params(), iter(texts(4))))) == 4
+    pulse = room.pulse()
+    assert (pulse.slowed, pulse.ceiling) == (3, 8)
+    assert pulse.limit < 8
 
 
 def test_every_fault_in_random_order_loses_and_doubles_nothing(serve, open_room, stage, tmp_path):
