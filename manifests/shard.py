@@ -102,8 +102,8 @@ class TableWriter:
     """Tables in, Parquet with fixed row groups out: the bytes do not depend on how the rows were batched."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema, addresses: bool = False) -> None:
-        """`addresses`: int64 columns hold values that hardly repeat. Their bytes are stored by place, the first of all values and so
-        on: edges take 5.8 bytes so, and 7.2 and a third more time as packed differences.
+        """`addresses`: int64 columns hold values that hardly repeat. Their bytes are stored by place, the first of all values
+        and so on: edges take 5.8 bytes so, and 7.2 and a third more time as packed differences.
         """
         self.schema, self.rows = schema, 0
         split = [f.name for f in schema if addresses and f.type == pa.int64()]
