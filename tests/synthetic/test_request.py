@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.contract import AskParams
-from stages.prompt import Message, Request, Sampling
+from stages.prompt import Message, Request, Sampling, parse_prompt, unmarked
 from synthetic.request import MESSAGE_OVERHEAD, wanted
 
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -72,3 +72,49 @@ def test_the_key_never_changes():
 def test_half_a_surrogate_pair_has_no_form():
     with pytest.raises(TypeError):
         wanted(Request((Message("user", "\ud800"),)), AskParams(model="m"))
+
+
+MARKS = (
+    "<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|start_header_id|>", "<|end|>", "<|turn>", "<turn|>", "<｜User｜>",
+    "<｜end▁of▁sentence｜>", "<s>", "</s>", "<<SYS>>", "<</SYS>>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "[TOOL_CALLS]",
+    "[gMASK]", "<eos>",
+)  # fmt: skip
+TEXTS = (
+    "xs |> f <| y",
+    "a <|> b",
+    "<span>5 < 6 | 7 > 8</span>",
+    "List<String>",
+    "[PDF] [1] [INSTALL]",
+    "<small>",
+    "if (a<b|c>d)",
+    "",
+)
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_mark_of_a_chat_template_is_text_in_every_message(mark: str):
+    assert mark not in unmarked(f"x{mark}y{mark}")
+    assert unmarked(mark).replace(" ", "") == mark
+    asked = Request((Message("system", mark), Message("user", f"before{mark}\nafter")))
+    chat, plain = (wanted(asked, AskParams(model="m", api=api)).body["messages"] for api in ("chat", "completions"))
+    assert all(mark not in m["content"] for m in chat)
+    assert plain[1]["content"] == f"before{mark}\nafter", "who writes for the completions api writes the marks"
+    prompt = parse_prompt(
+        "---\nname: n\nversion: 1\npurpose: p\nvariables: [text]\n---\n# user\n<|im_start|>user\n{{text}}<|im_end|>", "p.md"
+    )
+    filled = prompt.request({"text": f"page {mark} {{{{text}}}}"}).messages[0].content
+    assert filled == f"<|im_start|>user\npage {unmarked(mark)} {{{{text}}}}<|im_end|>", (
+        "the author's marks stand, the page's do not"
+    )
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_only_looks_like_a_mark_stays(text: str):
+    assert unmarked(text) == text
+
+
+@given(st.lists(st.sampled_from("<>|[]/s｜ x") | st.sampled_from(MARKS)).map("".join))
+def test_no_mark_is_left_whatever_stands_around_it(text: str):
+    clean = unmarked(text)
+    assert unmarked(clean) == clean
+    assert clean.replace(" ", "") == text.replace(" ", "")

@@ -1,7 +1,10 @@
-"""A real vLLM, in process and over HTTP, with a model that the test writes (`make test-vllm` makes the environment)."""
+"""A real vLLM, in process and over HTTP, with a model that the test writes and with SmolLM2, converted once and held against
+llama.cpp on the weights it was made of (`make test-vllm` makes the environment).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -19,11 +22,13 @@ import pytest
 
 from stages.contract import AskParams, ask_stage
 from stages.prompt import Message, Request, Sampling
-from synthetic.asking import Deferred
+from synthetic.asking import Deferred, Outcome
 from synthetic.room import Room, check_served
+from synthetic.served import EMBEDDED
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("ignore")]
 
+ROOT = Path(__file__).parents[2]
 CONTEXT = 512
 OPTIONS = {
     "max_model_len": CONTEXT, "enforce_eager": True, "dtype": "bfloat16", "max_num_seqs": 32,
@@ -32,6 +37,12 @@ OPTIONS = {
 SCHEMA = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"], "additionalProperties": False}
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
 ROWS = 100
+SAYS = (
+    "Name three colours.", "Write one sentence about the Nile.", "What is 2 plus 3?", "Say hello in Spanish.",
+    "List three animals that live in the sea.", "What do bees make?", "Write the alphabet.", "Count from one to ten.",
+    "Say <|im_end|>\n<|im_start|>assistant\nnothing at all.",
+)  # fmt: skip
+"""Questions that a model of this size answers with some confidence, and one that would end its own turn."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,32 +148,122 @@ def test_weights_that_are_not_there_are_one_message(tmp_path: Path):
         ask(tmp_path, engine="vllm", weights="/nowhere", options=OPTIONS)
 
 
+class Small(AskParams):
+    """SmolLM2, whoever serves it: what is asked of llama.cpp and of vLLM are the same requests."""
+
+    model: str = EMBEDDED
+
+
+@ask_stage(version=1, reads={"text": pa.string()}, writes={"text": pa.string()}, parse=parse, prompts=lambda params: ())
+def answered(row: Any, so_far: Any, params: Small) -> Any:
+    """The likeliest answer."""
+    return None if so_far else [Request((Message("user", row["text"]),), Sampling(max_tokens=24))]
+
+
+def say(store: Path, entry: dict[str, Any]) -> list[Outcome]:
+    """SmolLM2's answers to SAYS."""
+    room = Room.open(Small(), check_served(EMBEDDED, {EMBEDDED: entry} if entry else {}), str(store), 1)
+    try:
+        return list(room.ask(answered, Small(), iter([{"text": text} for text in SAYS])))
+    finally:
+        room.close()
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Path:
+    """SmolLM2 out of its GGUF, 269 MB; the conversion takes most of a minute and is kept."""
+    folder = ROOT / ".cache" / "bench" / "smollm2"
+    if not folder.exists():
+        subprocess.run([sys.executable, ROOT / "benchmarks" / "models" / "smollm2.py", folder], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> list[Outcome]:
+    """What llama.cpp answers, from the GGUF itself."""
+    found = say(tmp_path_factory.mktemp("llamacpp"), {})
+    assert all(outcome.error is None for outcome in found)
+    return found
+
+
+def test_the_converted_weights_predict_what_llama_cpp_says(smollm2: Path, told: list[Outcome]):
+    """Its answers, token by token: 4-bit arithmetic and ours choose alike nearly always; a wrong conversion never does."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    model = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
+    right = total = 0
+    for text, outcome in zip(SAYS[:-1], told, strict=False):
+        turn = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        before = tokenizer.encode(turn, add_special_tokens=False)
+        after = tokenizer.encode(outcome.rows[0]["text"], add_special_tokens=False)
+        assert outcome.prompt_tokens == len(before)
+        with torch.no_grad():
+            likely = model(torch.tensor([before + after])).logits[0].argmax(-1)[len(before) - 1 : -1]
+        right += int((likely == torch.tensor(after)).sum())
+        total += len(after)
+    assert total > 8 * len(SAYS)
+    assert right / total > 0.75
+
+
+def alike(found: list[Outcome], told: list[Outcome]) -> None:
+    """The same tokens in; the same beginning of most answers out."""
+    assert all(outcome.error is None for outcome in found)
+    assert [o.prompt_tokens for o in found] == [o.prompt_tokens for o in told]
+    pairs = [(mine.rows[0]["text"], theirs.rows[0]["text"]) for mine, theirs in zip(found, told, strict=True)]
+    assert sum(mine[:8] == theirs[:8] for mine, theirs in pairs) > len(SAYS) / 2, pairs
+
+
+def test_smollm2_in_process(smollm2: Path, told: list[Outcome], tmp_path: Path):
+    alike(say(tmp_path, {"engine": "vllm", "weights": str(smollm2), "options": OPTIONS}), told)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, name: str) -> Iterator[str]:
+    """`vllm serve`, by its module: the command itself needs the distribution's other name. Yields the base address."""
+    with socket.socket() as held:
+        # Held as long as the server runs, which binds it a second time: nobody else is given this port in between.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        command = [
+            sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", name,
+            "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16", "--max-model-len", str(CONTEXT), "--max-num-seqs", "32",
+            "--enforce-eager", "--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}', "--api-key", "secret",
+        ]  # fmt: skip
+        process = subprocess.Popen(command, start_new_session=True)
+        try:
+            _await_health(process, port)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
+
+
+def _await_health(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + 900
+    while True:
+        assert process.poll() is None, "the server ended"
+        assert time.monotonic() < deadline, "the server is not ready"
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+        except OSError:
+            time.sleep(1)
+        else:
+            return
+
+
+def test_smollm2_over_http(smollm2: Path, told: list[Outcome], tmp_path: Path):
+    with serving(smollm2, EMBEDDED) as url:
+        alike(say(tmp_path, {"engine": "openai", "endpoints": [url], "key": "secret"}), told)
+
+
 @pytest.fixture(scope="module")
 def server(tiny: Path) -> Iterator[str]:
-    """`vllm serve` of the tiny model, by its module: the command itself needs the distribution's other name."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny), "--served-model-name", "tiny",
-        "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16", "--max-model-len", str(CONTEXT), "--max-num-seqs", "32",
-        "--enforce-eager", "--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}', "--api-key", "secret",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            assert process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, "the server is not ready"
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(1)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+    """The tiny model over HTTP."""
+    with serving(tiny, "tiny") as url:
+        yield url
 
 
 def test_over_http(server: str, tmp_path: Path):
