@@ -1,7 +1,10 @@
-"""Labels by a language model: a rubric in a prompt file, a grade a document; then `classifiers.linear.train` learns from them.
+"""Labels by a language model: a rubric in a prompt file, a grade a document; `classifiers.linear.train` learns from them, or
+`at_least` drops by them.
 
 The annotators of FineWeb-Edu (arXiv 2406.17557, section 4) and of Nemotron-CC's edu classifiers (arXiv 2412.02595, appendix)
-did this with 460,000 documents. The packaged rubric asks for educational value in words of our own; any other is a file.
+did this with 460,000 documents. Nemotron-CC v2.1 (arXiv 2512.20848) graded its translations once more where the classifiers
+had let chat and advertising pass, and took out about 10.6 % of their tokens; neither its judge nor its rubric is published.
+The packaged rubrics are in words of our own; any other is a file.
 """
 
 from __future__ import annotations
@@ -10,16 +13,17 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from classifiers.scale import NAME
-from stages.contract import TEXT, AskParams, ask_stage, file
+from stages.contract import TEXT, AskParams, Params, ask_stage, file, map_stage
 from stages.prompt import Exchange, Prompt, Refused, Request, read_prompt
 
-PROMPT = Path(__file__).parent / "prompts" / "educational.md"
+PROMPTS = Path(__file__).parent / "prompts"
 GRADE = re.compile(r"^[\W_]*score[\W_]*?[ \t:=]+(-?\d+(?:\.\d+)?)[\s*_.]*$", re.IGNORECASE | re.MULTILINE)
 NEEDED = ("lowest", "highest", "max_chars")
 
@@ -27,8 +31,11 @@ NEEDED = ("lowest", "highest", "max_chars")
 class Rubric(AskParams):
     """Who grades, by which rubric."""
 
+    packaged: Literal["educational", "substance"] = Field(
+        "educational", description="The packaged rubric: what a reader learns, or whether there is more than chat and advertising."
+    )
     rubric: str | None = file(
-        None, "A prompt file of your own: variable `text`, limits lowest, highest, max_chars; none: educational."
+        None, "A prompt file of your own: variable `text`, limits lowest, highest, max_chars; none: the packaged one."
     )
     column: str = Field("grade", pattern=NAME, description="Name of the column of grades.")
 
@@ -46,7 +53,7 @@ def _read(path: str) -> Prompt:
 
 
 def _prompts(params: Rubric) -> list[Prompt]:
-    return [_read(params.rubric or str(PROMPT))]
+    return [_read(params.rubric or str(PROMPTS / f"{params.packaged}.md"))]
 
 
 def _parse(row: Mapping[str, Any], replies: Sequence[Exchange], params: Rubric) -> Sequence[Mapping[str, Any]] | Refused:
@@ -80,3 +87,19 @@ def grade(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Rubric) ->
     if so_far or not text:
         return None
     return [prompt.request({"text": text[: int(prompt.limits["max_chars"])]}, seed=params.seed)]
+
+
+class Floor(Params):
+    """The lowest grade that is good enough."""
+
+    column: str = Field("grade", pattern=NAME, description="Column of grades, as `grade` writes it.")
+    min_grade: float = Field(3.0, description="Lowest grade that stays.")
+
+
+@map_stage(version=1, reads=lambda p: {p.column: pa.float64()}, writes={"drop_reason": pa.string()})
+def at_least(batch: pa.Table, params: Floor) -> pa.Table:
+    """Drop what was graded below `min_grade` as low_<column>, and what has no grade as no_<column>. Another limit asks nobody."""
+    grades = batch[params.column]
+    low = pc.fill_null(pc.less(grades, params.min_grade), False)
+    reason = pc.case_when(pc.make_struct(pc.is_null(grades), low), f"no_{params.column}", f"low_{params.column}")
+    return pa.table({"drop_reason": pc.cast(reason, pa.string())})

@@ -21,6 +21,8 @@ VARIANTS: dict[str, dict[str, tuple[int, int]]] = {
     "recipe": dict.fromkeys(_FOUR, (18, 19)),
     # Nemotron-CC v2.1: all five tasks on Medium-High (bucket 18).
     "v2.1": dict.fromkeys(TASKS, (18, 18)),
+    # Its translations: four of the five on the best label; which four is not published, so those of the paper's High.
+    "v2.1-translated": dict.fromkeys(_FOUR, (19, 19)),
 }
 """Task to the lowest and highest bucket that gets it."""
 
@@ -28,7 +30,7 @@ VARIANTS: dict[str, dict[str, tuple[int, int]]] = {
 class Route(Params):
     """Parameters of the routing."""
 
-    variant: Literal["paper", "tutorial", "recipe", "v2.1"] = Field(
+    variant: Literal["paper", "tutorial", "recipe", "v2.1", "v2.1-translated"] = Field(
         "paper", description="Published assignment of tasks to buckets."
     )
     column: str = Field("bucket", description="Column with the bucket, 0 (worst) to 19 (best).")

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from classifiers.rubric import PROMPT, grade
+from classifiers.rubric import PROMPTS, at_least, grade
 from stages.prompt import Exchange, Refused, Reply
 
 ROW = {"id": "a", "text": "The mill grinds corn. {{text}}"}
@@ -55,7 +56,7 @@ def test_the_text_stands_in_the_request_cut_to_the_rubrics_length() -> None:
 
 
 def test_any_rubric_by_file(tmp_path: Path) -> None:
-    own = PROMPT.read_text().replace("highest: 5", "highest: 10")
+    own = (PROMPTS / "educational.md").read_text().replace("highest: 5", "highest: 10")
     (tmp_path / "own.md").write_text(own)
     assert graded("SCORE: 9", rubric=str(tmp_path / "own.md"), column="rigour") == [{"rigour": 9.0, "rigour_reason": "SCORE: 9"}]
     for number, (change, said) in enumerate(
@@ -65,6 +66,21 @@ def test_any_rubric_by_file(tmp_path: Path) -> None:
         place.write_text(own.replace(*change))
         with pytest.raises(ValueError, match=said):
             graded("SCORE: 1", rubric=str(place))
+
+
+def test_every_packaged_rubric_can_be_asked() -> None:
+    names = {path.stem for path in PROMPTS.glob("*.md")}
+    asked = {n: grade.prompt(ROW, (), grade.params(model="m", packaged=n))[0].messages[-1].content for n in names}
+    assert set(asked) == {"educational", "substance"}
+    assert len(set(asked.values())) == len(names)
+    assert all("The mill grinds corn." in text and "SCORE: n" in text for text in asked.values())
+
+
+def test_a_floor_drops_by_reason_and_keeps_the_limit_itself() -> None:
+    batch = pa.table({"rigour": pa.array([2.9, 3.0, None, 5.0, 0.0], pa.float64())})
+    found = at_least.run(batch, at_least.params(column="rigour", min_grade=3))["drop_reason"].to_pylist()
+    assert found == ["low_rigour", None, "no_rigour", None, "low_rigour"]
+    assert at_least.run(batch.slice(0, 0), at_least.params(column="rigour")).num_rows == 0
 
 
 class Server(http.server.BaseHTTPRequestHandler):

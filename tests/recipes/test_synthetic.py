@@ -37,6 +37,8 @@ def answer(said):
     """A model of rules: it keeps three of four words of the passage, and refuses whatever speaks of a yard."""
     if "=====" in said and "into German" in said:
         return GERMAN.replace(". ", ".\n" * 4)
+    if "SCORE: n" in said:
+        return f"It was weighed.\nSCORE: {1 if 'bargain' in said else 4}"
     passage = said.split("Passage:\n")[-1].split("Text:\n")[-1]
     if "=====" in said:
         return "\n".join("EN " + line.replace("agua", "water") for line in said.split("=====")[1].strip().split("\n"))
@@ -121,6 +123,43 @@ def test_translation_is_checked_and_refusals_have_reasons(tmp_path, served, voca
     assert (text, source, why) == (answer({"messages": [{"content": f"=====\n{spanish}\n====="}]}), spanish, None)
     ((why,),) = catalog.run("select drop_reason from translate_to_english.checked_all").fetchall()
     assert why in ("language", "not_translated"), "the rules translate one word"
+
+
+def manual(*topics: str) -> list[str]:
+    """Prose that the demonstration classifiers were taught to like."""
+    from pydoc_data.topics import topics as known
+
+    return [" ".join(known[name].split())[:1500] for name in topics]
+
+
+def test_translations_are_scored_graded_and_asked_for_four_of_five_tasks(tmp_path, served, vocabulary, ran):
+    quality = ran("quality")
+    (cuts,) = (quality.engine.store.root / "objects").glob("cuts-*/parts")
+    for_loop, classes, function = manual("for", "class", "function")
+    pages = [for_loop, classes, f"{function} What a bargain!", "Buy now! Free shipping. Add to cart. Best price. On sale. " * 5]
+    pq.write_table(pa.table({"text": pages}), tmp_path / "translated.parquet")
+    settings = {"paths": str(tmp_path / "translated.parquet"), "cuts": str(cuts / "*.parquet"), **LIMITS}
+    told = {"model": "rules", "judge": "rules", "tokenizer": vocabulary}
+    catalog = run("translated-quality", tmp_path / "store", served, **settings, **told)
+    labels = dict(catalog.run("select text, label from translated_quality.ranked_all").fetchall())
+    assert [labels[page] for page in pages[:3]] == ["high"] * 3
+    assert labels[pages[3]] not in ("high", "medium_high")
+    judged = catalog.run(
+        "select grade, drop_reason, count(*) from translated_quality.judged_all group by all order by all"
+    ).fetchall()
+    assert judged == [(1.0, "low_grade", 1), (4.0, None, 2)], "the fourth page is not asked about"
+    tasks = ("ask_wikipedia", "ask_diverse_qa", "ask_distill", "ask_extract_knowledge", "ask_knowledge_list")
+    routed = catalog.run(f"select distinct {', '.join(tasks)} from translated_quality.routed_all").fetchall()
+    assert routed == [(False, True, True, True, True)]
+    for step in ("diverse_qa", "distill", "knowledge", "facts"):
+        parents = catalog.run(f"select count(distinct parent_id) from translated_quality.{step}_all").fetchone()
+        assert parents == (2,), step
+    written = catalog.run("select distinct step from translated_quality.synthetic").fetchall()
+    assert written
+    assert {step for (step,) in written} <= {"diverse_qa", "distill", "knowledge", "facts"}
+    served.write_text("rules: {engine: replay}\n")
+    stricter = run("translated-quality", tmp_path / "store", served, **settings, **told, min_grade="5")
+    assert stricter.run("select count(*) from translated_quality.good").fetchone() == (0,), "another limit asks nobody"
 
 
 def test_questions_in_another_language_both_ways(tmp_path, served, vocabulary):
