@@ -1,5 +1,5 @@
 """Labels by a language model: a rubric in a prompt file, a grade a document; `classifiers.linear.train` learns from them, or
-`at_least` drops by them.
+`classifiers.scale.oriented` and `stages.filters.score.at_least` drop by them.
 
 The annotators of FineWeb-Edu (arXiv 2406.17557, section 4) and of Nemotron-CC's edu classifiers (arXiv 2412.02595, appendix)
 did this with 460,000 documents. Nemotron-CC v2.1 (arXiv 2512.20848) graded its translations once more where the classifiers
@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from classifiers.scale import NAME
-from stages.contract import TEXT, AskParams, Params, ask_stage, file, map_stage
+from stages.contract import TEXT, AskParams, ask_stage, file
 from stages.prompt import Exchange, Prompt, Refused, Request, read_prompt
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -87,19 +86,3 @@ def grade(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Rubric) ->
     if so_far or not text:
         return None
     return [prompt.request({"text": text[: int(prompt.limits["max_chars"])]}, seed=params.seed)]
-
-
-class Floor(Params):
-    """The lowest grade that is good enough."""
-
-    column: str = Field("grade", pattern=NAME, description="Column of grades, as `grade` writes it.")
-    min_grade: float = Field(3.0, description="Lowest grade that stays.")
-
-
-@map_stage(version=1, reads=lambda p: {p.column: pa.float64()}, writes={"drop_reason": pa.string()})
-def at_least(batch: pa.Table, params: Floor) -> pa.Table:
-    """Drop what was graded below `min_grade` as low_<column>, and what has no grade as no_<column>. Another limit asks nobody."""
-    grades = batch[params.column]
-    low = pc.fill_null(pc.less(grades, params.min_grade), False)
-    reason = pc.case_when(pc.make_struct(pc.is_null(grades), low), f"no_{params.column}", f"low_{params.column}")
-    return pa.table({"drop_reason": pc.cast(reason, pa.string())})

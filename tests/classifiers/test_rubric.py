@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from classifiers.rubric import PROMPTS, at_least, grade
+from classifiers.rubric import PROMPTS, grade
 from stages.prompt import Exchange, Refused, Reply
 
 ROW = {"id": "a", "text": "The mill grinds corn. {{text}}"}
@@ -74,13 +73,6 @@ def test_every_packaged_rubric_can_be_asked() -> None:
     assert set(asked) == {"educational", "substance"}
     assert len(set(asked.values())) == len(names)
     assert all("The mill grinds corn." in text and "SCORE: n" in text for text in asked.values())
-
-
-def test_a_floor_drops_by_reason_and_keeps_the_limit_itself() -> None:
-    batch = pa.table({"rigour": pa.array([2.9, 3.0, None, 5.0, 0.0], pa.float64())})
-    found = at_least.run(batch, at_least.params(column="rigour", min_grade=3))["drop_reason"].to_pylist()
-    assert found == ["low_rigour", None, "no_rigour", None, "low_rigour"]
-    assert at_least.run(batch.slice(0, 0), at_least.params(column="rigour")).num_rows == 0
 
 
 class Server(http.server.BaseHTTPRequestHandler):

@@ -120,7 +120,7 @@ def test_translation_is_checked_and_refusals_have_reasons(tmp_path, served, voca
         ("language_not_kept",),
     ]
     ((text, source, why),) = catalog.run("select text, source_text, drop_reason from translate_to_english.english_all").fetchall()
-    assert (text, source, why) == (answer({"messages": [{"content": f"=====\n{spanish}\n====="}]}), spanish, None)
+    assert (text, source, why) == (answer(f"=====\n{spanish}\n====="), spanish, None)
     ((why,),) = catalog.run("select drop_reason from translate_to_english.checked_all").fetchall()
     assert why in ("language", "not_translated"), "the rules translate one word"
 
@@ -147,7 +147,7 @@ def test_translations_are_scored_graded_and_asked_for_four_of_five_tasks(tmp_pat
     judged = catalog.run(
         "select grade, drop_reason, count(*) from translated_quality.judged_all group by all order by all"
     ).fetchall()
-    assert judged == [(1.0, "low_grade", 1), (4.0, None, 2)], "the fourth page is not asked about"
+    assert judged == [(1.0, "low_substance", 1), (4.0, None, 2)], "the fourth page is not asked about"
     tasks = ("ask_wikipedia", "ask_diverse_qa", "ask_distill", "ask_extract_knowledge", "ask_knowledge_list")
     routed = catalog.run(f"select distinct {', '.join(tasks)} from translated_quality.routed_all").fetchall()
     assert routed == [(False, True, True, True, True)]
