@@ -51,11 +51,11 @@ MACROS = {
         from query_table(view) group by all order by rows desc, domain""",
     "why": """(document) as table
         select recipe, step, 'dropped' as verdict, drop_reason as reason, deciding, id, url, origin
-        from main.dropped where id = document or url = document
+        from main.dropped where id = document or (url = document and regexp_matches(document, '[/.:]'))
         union all by name
         select recipe, step, 'quarantined' as verdict, reason, to_json({'detail': detail}) as deciding, id, url,
                {'unit': unit, 'offset': "offset", 'length': length} as origin
-        from main.quarantine q where (id = document or url = document)
+        from main.quarantine q where (id = document or (url = document and regexp_matches(document, '[/.:]')))
             and not exists (from main.dropped d where d.id = q.id and d.step = q.step and d.recipe = q.recipe)
         order by recipe, step""",
 }
