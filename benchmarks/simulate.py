@@ -2,9 +2,10 @@
 
     python benchmarks/simulate.py [--quick] [--input GLOB]
 
-Two runs of a short web recipe with two workers calibrate it; it then predicts two other runs (more files with two workers, and
-with one), which are measured as well. Last it is asked about one Common Crawl snapshot on 1,000 cores, with processor time
-in place of wall time, because those cores would not be shared. The last line printed is one JSON object.
+Two small runs of a short web recipe calibrate it; it then predicts a run with more files, which is measured as well: once
+with two workers and once with one. The start of workers and the opening of models are in all of them. Last it is asked about
+one Common Crawl snapshot on 1,000 cores, with processor time in place of wall time, because those cores would not be shared.
+The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -82,16 +86,63 @@ def simulate(actions: list[Action], workers: int, driver: float, startup: float 
 
 @dataclass
 class Measured:
-    """One real run: wall seconds, and each task's action, seconds and rows."""
+    """One real run as its driver saw it."""
 
     files: int
-    wall: float
-    first: float
-    """Seconds until the first task was done, less its own."""
-    needs: dict[str, tuple[str, ...]]
-    tasks: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    workers: int
+    wall: float = 0.0
+    startup: float = 0.0
+    """Seconds from the start of the run until the first task was handed out."""
+    needs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     planned: dict[str, int] = field(default_factory=dict)
-    stored: int = 0
+    spans: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds of each task from the moment it was handed out until its outcome came, in the order of handing out: with the
+    start of a worker, the opening of models and the commit.
+    """
+    heard: list[float] = field(default_factory=list)
+    """Seconds that the driver needed for each outcome."""
+
+    def cold(self, action: str) -> float:
+        """Mean seconds of the tasks that were the first of their action in a worker."""
+        return fmean(self.spans[action][: self.workers])
+
+    def warm(self, action: str) -> float:
+        """Mean seconds of all others; of the first ones where there are no others."""
+        return fmean(self.spans[action][self.workers :] or self.spans[action])
+
+
+class Clocked:
+    """An executor, and when each of its tasks was handed out and answered; `names` tells the action of a program."""
+
+    def __init__(self, inner: Any, found: Measured, names: dict[str, str]) -> None:
+        self.inner, self.found, self.names, self.began = inner, found, names, time.perf_counter()
+        self._handed: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def map(self, work: Any, tasks: Iterator[Any]) -> Iterator[Any]:
+        """As the inner one does."""
+        for outcome in self.inner.map(work, self._taken(tasks)):
+            at, place = self._handed[outcome.task.program, outcome.task.unit.key]
+            self.found.spans[self.names[outcome.task.program]][place] = time.perf_counter() - at
+            before = time.perf_counter()
+            yield outcome
+            self.found.heard.append(time.perf_counter() - before)
+
+    def _taken(self, tasks: Iterator[Any]) -> Iterator[Any]:
+        for task in tasks:
+            if hasattr(task, "program"):
+                now = time.perf_counter()
+                self.found.startup = self.found.startup or now - self.began
+                spans = self.found.spans.setdefault(self.names[task.program], [])
+                self._handed[task.program, task.unit.key] = (now, len(spans))
+                spans.append(0.0)
+            yield task
+
+    def drain(self) -> None:
+        """Not asked for."""
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self.inner.close()
 
 
 def recipe_in(folder: Path) -> Path:
@@ -102,7 +153,7 @@ def recipe_in(folder: Path) -> Path:
 
 
 def run_web(folder: Path, inputs: list[str], workers: int) -> Measured:
-    """Run the recipe; the clock starts when the first task does, so that the start of workers is left out."""
+    """Run the recipe with workers that have to be started."""
     from manifests.store import Store
     from pipelines.executors.local import Local
     from pipelines.graph import build
@@ -117,47 +168,42 @@ def run_web(folder: Path, inputs: list[str], workers: int) -> Measured:
         (place / f"{number:04d}.warc.gz").write_bytes(Path(path).read_bytes())
     loaded = load(recipe_in(folder), {"paths": f"{place}/*.warc.gz"})
     plan = make_plan(lay_out(loaded, build(loaded), Store.open(place / "store")))
-    found = Measured(len(inputs), 0.0, 0.0, {a.name: a.needs for a in plan.actions})
+    found = Measured(len(inputs), workers, needs={a.name: a.needs for a in plan.actions})
     found.planned = {a.name: len(a.tasks) for a in plan.actions}
-    seconds: dict[tuple[str, str], tuple[float, int]] = {}
-    began = time.perf_counter()
-
-    def hear(event: dict) -> None:
-        if event["event"] == "part":
-            before = seconds.get((event["action"], event["unit"]), (0.0, 0))
-            seconds[event["action"], event["unit"]] = (max(before[0], event["seconds"]), max(before[1], event["rows"]))
-            found.stored += event["bytes"]
-        elif event["event"] == "task" and not found.first:
-            found.first = time.perf_counter() - began - seconds[event["action"], event["unit"]][0]
-
-    executor = Local(workers)
+    executor = Clocked(Local(workers), found, {program: a.name for a in plan.actions for program in a.work})
     try:
-        result = Run(plan, executor, hear, 0.05).go()
+        result = Run(plan, executor, lambda _: None, 0.05).go()
+        found.wall = time.perf_counter() - executor.began
     finally:
         executor.close()
     assert result.code == 0, result.errors
-    found.wall = time.perf_counter() - began - found.first
-    for (action, _), values in seconds.items():
-        found.tasks.setdefault(action, []).append(values)
     return found
 
 
-def predicted(small: Measured, large: Measured, files: int, workers: int, driver: float) -> float:
-    """Wall time of a run with so many files: an action with a task for each file keeps the mean of its tasks; one with a
-    fixed number of tasks grows along the line through both calibrations.
+def predicted(small: Measured, large: Measured, files: int) -> float:
+    """Wall time of a run with so many files and the workers of two smaller runs.
+
+    An action with a task for each file keeps the seconds of its tasks, first ones and others apart; the tasks of one with a
+    fixed number grow along the line through both runs.
     """
     actions = []
     for name, needs in large.needs.items():
-        mean = {m.files: sum(s for s, _ in m.tasks[name]) / len(m.tasks[name]) for m in (small, large)}
-        if large.planned[name] != small.planned[name]:
-            every = [s for m in (small, large) for s, _ in m.tasks[name]]
-            count = round(large.planned[name] * files / large.files)
-            actions.append(Action(name, needs, [every[i % len(every)] for i in range(count)]))
-        else:
-            slope = (mean[large.files] - mean[small.files]) / (large.files - small.files)
-            each = max(mean[large.files] + max(slope, 0) * (files - large.files), 0.001)
-            actions.append(Action(name, needs, [each] * large.planned[name]))
-    return simulate(actions, workers, driver)
+        grows = large.planned[name] != small.planned[name]
+        count = round(large.planned[name] * files / large.files) if grows else large.planned[name]
+        first, other = (
+            _at(files, small, large, kind(small, name), kind(large, name), grows) for kind in (Measured.cold, Measured.warm)
+        )
+        actions.append(Action(name, needs, [first] * min(large.workers, count) + [other] * (count - large.workers)))
+    driver = fmean([*small.heard, *large.heard])
+    return simulate(actions, large.workers, driver, fmean([small.startup, large.startup]))
+
+
+def _at(files: int, small: Measured, large: Measured, low: float, high: float, grows: bool) -> float:
+    """Seconds of a task: the mean of both runs, weighed with their files, or the line through both."""
+    if grows:
+        return (low * small.files + high * large.files) / (small.files + large.files)
+    slope = max(high - low, 0.0) / (large.files - small.files)
+    return high + slope * (files - large.files)
 
 
 def processor_costs(folder: Path, inputs: list[str]) -> tuple[dict[str, float], dict[str, float]]:
@@ -244,7 +290,8 @@ def report(rows: list[tuple[str, float, float]], world: dict[int, dict], spent: 
     return f"""## Simulation
 
 `python benchmarks/simulate.py` on {machine()}: a short web recipe (resiliparse, Unicode, language, length, exact
-duplicates, shuffle, Megatron), calibrated by two runs with two workers; times without the start of the workers.
+duplicates, shuffle, Megatron). Each prediction is calibrated by two smaller runs with as many workers: seconds of tasks that are
+the first of their action in a worker (it starts, opens models) and of others, of the driver for each outcome, and of the start.
 
 {chr(10).join(lines)}
 
@@ -267,14 +314,16 @@ def main() -> None:
         folder = Path(name)
         pick = lambda n: [pool[i % len(pool)] for i in range(n)]  # noqa: E731
         run_web(folder, pick(2), 2)  # the first run of all compiles
-        small, large = run_web(folder, pick(2 * unit), 2), run_web(folder, pick(4 * unit), 2)
-        driver = 0.005
-        rows = []
-        for files, workers in ((8 * unit, 2), (4 * unit, 1)):
-            guess = predicted(small, large, files, workers, driver)
-            real = run_web(folder, pick(files), workers)
+        rows, heard = [], []
+        for files, workers in ((10 * unit, 2), (8 * unit, 1)):
+            small, large = run_web(folder, pick(3 * unit), workers), run_web(folder, pick(5 * unit), workers)
+            guess, real = predicted(small, large, files), run_web(folder, pick(files), workers)
+            heard += [*small.heard, *large.heard]
             rows.append((f"{files} files, {workers} workers", guess, real.wall))
+            for run in (small, large, real):
+                print(run, file=sys.stderr)
             print(rows[-1], file=sys.stderr, flush=True)
+        driver = fmean(heard)
         spent, facts = processor_costs(folder, pick(2 * unit))
     world = {p: snapshot(spent, facts, driver, p) for p in (64, 1024)}
     from benchmarks.results import write_section
