@@ -49,7 +49,7 @@ POINTS = [
     ("before_flush", 2), ("after_flush", 6), ("before_question", 3), ("before_manifest", 2), ("before_manifest_head", 1),
     ("after_manifest_head", 3), ("before_drop_spill", 1), ("after_record", 1), ("after_lock", 4),
 ]  # fmt: skip
-FAULTS = ["503", "429", "half", "lost"]
+FAULTS = ["503", "429", "half", "lost", "slow"]
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "it", "rains", "on", "every", "hill"]
 
 
@@ -84,7 +84,7 @@ class Bench:
 
     def faults(self, **wish: object) -> None:
         """What the server spoils from now on."""
-        body = json.dumps(wish).encode()
+        body = json.dumps({"slow": 6.0, **wish}).encode()
         urllib.request.urlopen(f"{self.endpoint}/-/faults", data=body, timeout=30).close()
 
     def lay(self) -> None:
@@ -188,49 +188,59 @@ def at_random(bench: Bench, seed: int, took: float, kind: str) -> Row:
     deadline = time.monotonic() + moment
     while time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
-    if process.poll() is not None:  # it was faster than the moment chosen: that is no kill
-        process.communicate()
-        return at_random(bench, seed + 100, took / 2, kind)
     row.flight = in_flight(root)
-    strike(bench, process, victim, chance)
+    struck = strike(bench, process, victim, chance)
     process.communicate()
+    if not struck:  # it was faster than the moment chosen, or had no worker at that moment: that is no kill
+        return at_random(bench, seed + 100, took * 0.7, kind)
     bench.finish(root, row, executor)
     bench.judge(root, row)
     row.seconds = time.monotonic() - began
     return row
 
 
-def strike(bench: Bench, process: subprocess.Popen[str], victim: str, chance: random.Random) -> None:
+def strike(bench: Bench, process: subprocess.Popen[str], victim: str, chance: random.Random) -> bool:
+    """Kill it, if the run is still going on and has one; whether that was so."""
     if process.poll() is not None:
-        return
+        return False
     if victim == "driver":
         process.kill()
-    elif victim == "worker":
+        return process.wait() == -signal.SIGKILL  # it may have ended by itself a moment before
+    if victim == "worker":
         found = workers_of(process.pid) if not bench.address or "ray" not in " ".join(process.args) else ray_workers()
-        if found:
-            os.kill(chance.choice(found), signal.SIGKILL)
+        if not found:
+            return False
+        os.kill(chance.choice(found), signal.SIGKILL)
     elif victim == "node":
         CLUSTER.lose_one()
     else:
         bench.faults(rate=0.08, seed=1, kinds=FAULTS, down=chance.uniform(1, 6))
+    return True
 
 
 def in_flight(root: str) -> str:
-    """What the journal of the run says: tasks done so far."""
+    """What lies in the store already, and what the run has told of it so far (every two seconds)."""
+    from manifests.place import place_of
     from manifests.store import Store
     from pipelines.events import read_events
 
     store = Store(root)
     runs = store.runs()
     events = read_events(store, runs[-1]) if runs else []
-    return f"{sum(e['event'] == 'task' for e in events)} tasks told"
+    keys = list(place_of(root).sizes("objects"))
+    parts, answers = (sum(f"/{kind}/" in key for key in keys) for kind in ("parts", "manifests"))
+    return f"{parts} parts, {answers} answers; {sum(e['event'] == 'task' for e in events)} tasks told"
 
 
 def workers_of(pid: int) -> list[int]:
     import psutil
 
-    below = psutil.Process(pid).children(recursive=True)
-    return [p.pid for p in below if "forkserver" not in " ".join(p.cmdline()[-1:]) and p.children() == []]
+    try:
+        below = psutil.Process(pid).children(recursive=True)
+        makers = {p.pid for p in below if "forkserver" in p.cmdline()[-1]}  # workers are forked from it, and look like it
+    except (psutil.Error, IndexError):  # the run is at its end just now: there is nobody to strike
+        return []
+    return [p.pid for p in below if p.ppid() in makers]
 
 
 def ray_workers() -> list[int]:
@@ -296,7 +306,7 @@ def reach(endpoint: str) -> None:
     """The environment in which a user reaches the server; short terms, because nobody sleeps here."""
     os.environ.update(
         AWS_ENDPOINT_URL=endpoint, AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b", AWS_REGION="us-east-1", PYTHONPATH=str(ROOT),
-        GRISTMILL_LEASE_SECONDS="6", GRISTMILL_STORE_TIMEOUT="10",
+        GRISTMILL_LEASE_SECONDS="6", GRISTMILL_STORE_TIMEOUT="4",
     )  # fmt: skip
 
 
@@ -379,7 +389,7 @@ def report(rows: list[Row], mutant: Row, quick: bool) -> None:
         text = f"""## Chaos
 
 `python benchmarks/chaos.py` on {machine()}. The store is an S3 server on loopback that spoils 5 to 8 % of the requests (503, 429,
-a line dropped in an upload, an answer lost). "runs until done" counts the first. Lost: parts whose bytes differ from those of
+a line dropped in an upload, an answer lost, no answer in time). "runs until done" counts the first. Lost: parts whose bytes differ from those of
 the undisturbed run, and members whose rows do not balance; doubled: parts that it does not have, or that a manifest names twice.
 
 {table(rows)}

@@ -1,6 +1,6 @@
 """Views over all recipes that answer by what a column means: buckets, mixtures and prompts.
 
-    buckets    rows of every step that gives a `bucket` or a `label`
+    buckets    rows of every step that gives its documents a `bucket` or a `label`
     mixtures   rows and tokens by phase and source of every step that gives a `copy` (a blend), `copies` counted in
     prompts    accepted and refused rows and tokens by model and prompt of every step that gives a `generator`
 
@@ -53,7 +53,9 @@ def buckets(recipes: Recipes) -> str:
         names = f"{at['bucket']}::bigint as bucket, {at['label']}::varchar as label"
         return f"select {names}, count(*) as rows from ({rows}) group by 1, 2"
 
-    return _branches(_giving(recipes, "bucket", "label"), branch, BUCKETS)
+    # The dataset of a Reduce (cut points, sizes) counts with buckets of its own; it holds no documents.
+    labelled = ((v, s) for v, s in _giving(recipes, "bucket", "label") if s.shape != "dataset")
+    return _branches(labelled, branch, BUCKETS)
 
 
 def mixtures(recipes: Recipes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipelines.graph import Node
@@ -12,8 +13,17 @@ def recipe_record(layout: Layout) -> dict[str, Any]:
     """For `recipes/<name>.json`: the catalog reads it to make the views, the next plan to say what changed."""
     steps = {name: _step(layout, layout.graph[name]) for name in layout.graph if name in layout.holder}
     return {
-        "name": layout.recipe.name, "file": layout.recipe.file, "order": list(steps), "steps": steps, "units": dict(layout.units)
+        "name": layout.recipe.name, "file": layout.recipe.file, "order": list(steps), "steps": steps, "units": dict(layout.units),
+        "prices": prices(layout.recipe.run.models),
     }  # fmt: skip
+
+
+def prices(models: Mapping[str, Any]) -> dict[str, list[float]]:
+    """What a million tokens of the prompt and of the completion cost, by model, where that was said: nothing else of an entry."""
+    names = ("price_prompt", "price_completion")
+    told = {model: entry for model, entry in models.items() if isinstance(entry, Mapping)}
+    found = {model: [float(entry.get(name) or 0) for name in names] for model, entry in told.items()}
+    return {model: both for model, both in found.items() if any(both)}
 
 
 def _step(layout: Layout, node: Node) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,9 +55,18 @@ def gather(store: Store, name: str) -> tuple[Facts, Catalog, RecipeViews]:
         facts.domains, facts.clusters = look.domains(), list(look.clusters())
         facts.buckets = look.about("buckets", "step, bucket, label, rows", "step, bucket, label")
         facts.mixtures = look.about("mixtures", "* exclude (recipe)", "step, phase, tokens desc")
-        facts.prompts = look.about("prompts", "* exclude (recipe)", "step, model, prompt")
+        facts.prompts = _priced(look.about("prompts", "* exclude (recipe)", "step, model, prompt"), record.get("prices", {}))
         facts.quarantine = look.about("quarantine", 'step, unit, "offset", reason, detail, url', "step, unit, 3", most=1000)
     return facts, catalog, views
+
+
+def _priced(prompts: list[dict[str, Any]], prices: Mapping[str, list[float]]) -> list[dict[str, Any]]:
+    """With the cost of the tokens; null where the recipe says no price. An answer that two rows share counts twice."""
+    for row in prompts:
+        price = prices.get(row["model"]) or prices.get(row["model"].partition("@")[0])
+        tokens = [row["prompt_tokens"] or 0, row["completion_tokens"] or 0]
+        row["cost"] = round(sum(p * t for p, t in zip(price, tokens, strict=True)) / 1e6, 6) if price else None
+    return prompts
 
 
 def _run(store: Store, name: str, recipe: str) -> dict[str, Any]:
@@ -158,17 +167,18 @@ class _Look:
 
     def _histogram(self, step: Step, name: str) -> Iterator[dict[str, Any]]:
         column = quoted(name)
+        whole = "greatest(1, ceil((hi - lo + 1) / {0}))" if step.types[name].startswith(("int", "uint")) else "(hi - lo) / {0}"
         query = f"""with r as (select {column}::double as v, drop_reason is null as kept
                 from ({self.views.everything(step, {name.lower(), "drop_reason", "dropped_by"})})
                 where {column} is not null and isfinite({column}::double)
                     and (drop_reason is null or dropped_by = {literal(step.name)}) {_sampled()}),
-            e as (select min(v) as lo, max(v) as hi from r)
-            select least(floor((v - lo) / nullif(hi - lo, 0) * {BINS}), {BINS - 1}) as bin, kept, any_value(lo) as lo,
-                any_value(hi) as hi, count(*) as rows from r, e group by all order by 1, 2"""
+            m as (select min(v) as lo, max(v) as hi from r), e as (select lo, {whole.format(BINS)} as width from m)
+            select least(floor((v - lo) / nullif(width, 0)), {BINS - 1}) as bin, kept, any_value(lo) as lo,
+                any_value(width) as width, count(*) as rows from r, e group by all order by 1, 2"""
         for row in self.rows(query):
-            width, place = (row["hi"] - row["lo"]) / BINS, row["bin"] or 0
-            yield {"step": step.name, "column": name, "from": row["lo"] + place * width,
-                   "to": row["lo"] + (place + 1) * width, "kept": row["kept"], "rows": row["rows"]}  # fmt: skip
+            low = row["lo"] + (row["bin"] or 0) * row["width"]
+            yield {"step": step.name, "column": name, "from": low, "to": low + row["width"], "kept": row["kept"],
+                   "rows": row["rows"]}  # fmt: skip
 
     def domains(self) -> list[dict[str, Any]]:
         """The domains with most rows at the last step that shows URLs, and how many rows their source had."""

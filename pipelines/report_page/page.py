@@ -43,6 +43,7 @@ TABLES: dict[str, dict[str, str]] = {
     "prompts": {
         "step": "step", "prompt": "prompt", "model": "model", "version": "version", "accepted": "accepted", "refused": "refused",
         "acceptance": "accepted %", "prompt_tokens": "prompt tokens", "completion_tokens": "completion tokens",
+        "cost": "cost",
     },
     "quarantine": {"step": "step", "unit": "file", "offset": "offset", "reason": "reason", "detail": "detail", "url": "url"},
     "time": {
@@ -205,7 +206,7 @@ def _section(
     if name == "samples":
         parts += [_sample_step(s) for s in shown]
     if name == "time" and price:
-        parts.append(f"<p>One core hour costs {price:g}; language models are not counted here.</p>")
+        parts.append(f"<p>One core hour costs {price:g}; what language models cost stands with them.</p>")
     if name == "prompts":
         parts.append(_refusals(facts))
     if name in tables:

@@ -148,9 +148,11 @@ def _buckets(facts: Facts) -> Iterator[Plot]:
     rows = [r for r in facts.buckets if r["bucket"] is not None]
     for step in dict.fromkeys(r["step"] for r in rows):
         mine = [{**r, "label": r["label"] or "no label"} for r in rows if r["step"] == step]
+        labels = list(dict.fromkeys(r["label"] for r in sorted(mine, key=lambda r: r["bucket"])))  # from the worst to the best
+        scale = alt.Scale(domain=labels, scheme="tableau10")
         chart = alt.Chart(alt.Data(values=mine)).mark_bar().encode(
             x=alt.X("bucket:O", title="bucket"), y=alt.Y("rows:Q", axis=alt.Axis(format="~s")),
-            color=alt.Color("label:N", title=None, scale=alt.Scale(scheme="tableau10"), legend=alt.Legend(orient="top")),
+            color=alt.Color("label:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
             tooltip=["bucket:O", "label:N", alt.Tooltip("rows:Q", format=",")],
         ).properties(height=200)  # fmt: skip
         yield Plot(f"buckets-{step}", "scores", f"Buckets ({step})", f"Rows by quality bucket at {step}.", _spec(chart))

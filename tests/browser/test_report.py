@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
-
 import pytest
 
 from manifests.store import Store
@@ -14,44 +10,6 @@ from pipelines.report_page.page import render, write_report
 from pipelines.report_page.plots import plots
 
 pytestmark = pytest.mark.browser
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-class Watched:
-    """A page, and everything that it said or asked for."""
-
-    def __init__(self, browser, path: Path, scheme: str) -> None:
-        self.page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda m: self.said.append(f"{m.type}: {m.text}"))
-        self.page.on("pageerror", lambda e: self.said.append(f"error: {e}"))
-        self.page.on("request", lambda r: self.asked.append(r.url))
-        self.page.goto(path.as_uri())
-
-    def drawn(self, scheme: str) -> int:
-        """Waits until every plot is drawn for a theme; how many there are."""
-        self.page.wait_for_function(
-            "s => [...document.querySelectorAll('.plot')].every(p => p.dataset.ready === s && p.querySelector('svg'))",
-            arg=scheme,
-            timeout=60_000,
-        )
-        return self.page.locator(".plot").count()
-
-    def quiet(self, path: Path) -> None:
-        assert self.said == []
-        assert [a for a in self.asked if a != path.as_uri() and not a.startswith("data:")] == []
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM, "chromium is not installed; `make test-browser` installs it"
-    with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +22,10 @@ def report(tmp_path_factory, engine_in):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_report_draws_everything_and_asks_for_nothing(browser, report, scheme):
-    watched = Watched(browser, report, scheme)
-    assert watched.drawn(scheme) >= 6
-    page = watched.page
+def test_a_report_draws_everything_and_asks_for_nothing(watched, report, scheme):
+    shown = watched(report, scheme)
+    assert shown.drawn(scheme) >= 6
+    page = shown.page
     assert page.locator("html").get_attribute("data-theme") == scheme
     assert page.locator(".dag a").count() == 10
     assert page.get_by_text("cost per million documents").count() == 1
@@ -86,12 +44,12 @@ def test_a_report_draws_everything_and_asks_for_nothing(browser, report, scheme)
     ]
     assert "removed: exact_duplicate" in page.locator("#samples").inner_text()
     assert page.locator("#samples pre").filter(has_text="sourdough").count() + page.locator("#samples pre").count() > 3
-    watched.quiet(report)
+    shown.quiet()
 
 
-def test_tables_sort_and_filter_by_mouse_and_keyboard(browser, report):
-    watched = Watched(browser, report, "light")
-    page = watched.page
+def test_tables_sort_and_filter_by_mouse_and_keyboard(watched, report):
+    shown = watched(report, "light")
+    page = shown.page
     drops = page.locator("#drops")
     reasons = drops.locator("tbody tr td:nth-child(2)")
     drops.get_by_role("searchbox").fill("twins exact")
@@ -110,17 +68,17 @@ def test_tables_sort_and_filter_by_mouse_and_keyboard(browser, report):
     assert numbers == sorted(numbers)
     page.locator(".dag a[data-step=quality]").click()
     page.wait_for_function("[...document.querySelectorAll('#drops tbody tr td:first-child')].every(c => c.innerText === 'quality')")
-    watched.quiet(report)
+    shown.quiet()
 
 
-def test_the_theme_button_turns_light_to_dark_and_draws_again(browser, report):
-    watched = Watched(browser, report, "light")
-    watched.drawn("light")
-    before = watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    watched.page.locator("#theme").click()
-    watched.drawn("dark")
-    assert watched.page.evaluate("getComputedStyle(document.body).backgroundColor") != before
-    watched.quiet(report)
+def test_the_theme_button_turns_light_to_dark_and_draws_again(watched, report):
+    shown = watched(report, "light")
+    shown.drawn("light")
+    before = shown.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    shown.page.locator("#theme").click()
+    shown.drawn("dark")
+    assert shown.page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    shown.quiet()
 
 
 def contrast(page, selector: str) -> float:
@@ -139,9 +97,9 @@ def contrast(page, selector: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast_and_controls_have_names(browser, report, scheme):
-    watched = Watched(browser, report, scheme)
-    page = watched.page
+def test_text_has_contrast_and_controls_have_names(watched, report, scheme):
+    shown = watched(report, scheme)
+    page = shown.page
     for selector in (".hint", ".numbers dt", "nav a", "td", "th button", "summary", ".url", "pre", ".count"):
         assert contrast(page, selector) >= 4.5, selector
     nameless = "[...document.querySelectorAll('button, input, [role=img], [role=region]')].filter(e => !(e.ariaLabel || e.innerText)).length"
@@ -164,18 +122,18 @@ def big() -> Facts:
     return Facts("big", {"id": None}, steps, drops)
 
 
-def test_a_thousand_steps_and_a_hundred_thousand_drops_stay_usable(browser, tmp_path):
+def test_a_thousand_steps_and_a_hundred_thousand_drops_stay_usable(watched, tmp_path):
     path = tmp_path / "big.html"
     facts = big()
     path.write_text(render(facts, plots(facts), [], 0.0), encoding="utf-8")
-    watched = Watched(browser, path, "light")
-    page = watched.page
+    shown = watched(path, "light")
+    page = shown.page
     assert page.locator(".dag a").count() == 1000
-    assert watched.drawn("light") == 3
+    assert shown.drawn("light") == 3
     assert "1 to 20 of 100,000 rows" in page.locator("#drops .count").inner_text()
     page.locator("#drops").get_by_role("searchbox").fill("step_77 reason_9")
     page.wait_for_function("document.querySelector('#drops .count').textContent === '1 to 20 of 121 rows'")
     page.locator("#drops").get_by_role("button", name="next").click()
     assert "21 to 40 of 121 rows" in page.locator("#drops .count").inner_text()
     assert page.locator("#drops tbody tr").count() == 20
-    watched.quiet(path)
+    shown.quiet()
