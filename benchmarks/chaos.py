@@ -30,20 +30,7 @@ from uuid import uuid4
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-RECIPE = """
-name: small
-params: {address: auto}
-steps:
-  lines:    {uses: stages.ingest.jsonl.rows, with: {paths: "${here}/rows*.jsonl", columns: {id: id, text: text}}}
-  repaired: {uses: stages.clean.unicode.repair, from: lines}
-  length:   {uses: stages.filters.length.by_words, from: repaired, with: {min_words: 6}}
-  twins:    {uses: stages.dedup.exact.documents, from: length, with: {partitions: 2}}
-  kept:     {uses: stages.compact.keep, from: [length, twins]}
-  shuffled: {uses: stages.shuffle.by_hash, from: kept, with: {shards: 2, seed: 1}}
-  shards:   {uses: stages.export.megatron.shards, from: shuffled}
-publish: {small_shards: shards}
-run: {address: "${address}"}
-"""
+RECIPE = ROOT / "tests" / "far" / "small.yaml"
 POINTS = [
     ("before_part", 2), ("before_upload", 3), ("half_upload", 2), ("after_upload", 4), ("before_journal", 3), ("after_journal", 5),
     ("before_flush", 2), ("after_flush", 6), ("before_question", 3), ("before_manifest", 2), ("before_manifest_head", 1),
@@ -92,7 +79,7 @@ class Bench:
         for unit in range(6):
             rows = [{"id": f"u{unit}r{i}", "text": " ".join(WORDS[(i * unit) % 7 : 5 + i % 9])} for i in range(40)]
             (self.folder / f"rows{unit}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        self.recipe.write_text(RECIPE)
+        self.recipe.write_bytes(RECIPE.read_bytes())
 
     def command(self, root: str, *more: str) -> list[str]:
         """The command of a user."""
@@ -388,9 +375,11 @@ def report(rows: list[Row], mutant: Row, quick: bool) -> None:
     if not quick:
         text = f"""## Chaos
 
-`python benchmarks/chaos.py` on {machine()}. The store is an S3 server on loopback that spoils 5 to 8 % of the requests (503, 429,
-a line dropped in an upload, an answer lost, no answer in time). "runs until done" counts the first. Lost: parts whose bytes differ from those of
-the undisturbed run, and members whose rows do not balance; doubled: parts that it does not have, or that a manifest names twice.
+`python benchmarks/chaos.py` on {machine()}.
+The store is an S3 server on loopback that spoils 5 to 8 % of the requests (503, 429, a line dropped in an upload, an answer
+lost, no answer in time). "in flight": the task and the file at a commit point; at a random moment what lay in the store and what
+the run had told, which it does every two seconds. "runs until done" counts the first. Lost: parts whose bytes differ from those
+of the undisturbed run, and members whose rows do not balance; doubled: parts that it does not have, or that a manifest names twice.
 
 {table(rows)}
 

@@ -27,19 +27,7 @@ from pipelines.upkeep import collect, status_lines, status_record, verify_store
 
 pytestmark = pytest.mark.far
 ROOT = Path(__file__).parents[2]
-RECIPE = """
-name: small
-params: {rows: "${here}/rows*.jsonl"}
-steps:
-  lines:    {uses: stages.ingest.jsonl.rows, with: {paths: "${rows}", columns: {id: id, text: text}}}
-  repaired: {uses: stages.clean.unicode.repair, from: lines}
-  length:   {uses: stages.filters.length.by_words, from: repaired, with: {min_words: 6}}
-  twins:    {uses: stages.dedup.exact.documents, from: length, with: {partitions: 2}}
-  kept:     {uses: stages.compact.keep, from: [length, twins]}
-  shuffled: {uses: stages.shuffle.by_hash, from: kept, with: {shards: 2, seed: 1}}
-  shards:   {uses: stages.export.megatron.shards, from: shuffled}
-publish: {small_shards: shards}
-"""
+RECIPE = Path(__file__).with_name("small.yaml")
 
 
 def inputs(folder: Path) -> Path:
@@ -47,7 +35,7 @@ def inputs(folder: Path) -> Path:
     for unit in range(3):
         rows = [{"id": f"u{unit}r{i}", "text": " ".join(words[(i * unit) % 7 : 5 + i % 6])} for i in range(20)]
         (folder / f"rows{unit}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "recipe.yaml").write_bytes(RECIPE.read_bytes())
     return folder / "recipe.yaml"
 
 
