@@ -178,7 +178,7 @@ def report(data: Path, folder: Path, paths: list[Path]) -> tuple[list[str], dict
     lines = ["| | formulas kept | of pages' code lines there | with their indentation |", "|---|---|---|---|"]
     headline = {}
     for name, math, code in (
-        ("after extraction", "cc_math.extracted", "cc_code.extracted"),
+        ("after extraction", "cc_math.language", "cc_code.language"),
         ("published", "cc_math.pages", "cc_code.pages"),
     ):
         kept, total = formulas(data, texts(folder, math))

@@ -7,6 +7,7 @@ characters. That code and numbers stand in the page is checked by `stages.code.g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from synthetic.tokens import Count
 
 PROMPTS = Path(__file__).parents[1] / "prompts" / "pages"
 NOTHING = "NOTHING USEFUL"
+BLANK = re.compile(r"\A(?:[^\S\n]*\n)+")
 WRITES = {"text": TEXT, "source_text": TEXT, "chunks": pa.int32(), "chunks_useful": pa.int32()}
 
 
@@ -73,7 +75,8 @@ def _read(exchange: Exchange) -> str | Refused:
     reply = exchange.reply
     if cut := cut_off(reply):
         return Refused(cut, reply.text)
-    text = reply.text.strip()
+    # A chunk can begin inside of code: its first line keeps its indentation.
+    text = BLANK.sub("", reply.text).rstrip()
     if not text or text.strip(' .*`"').upper().startswith(NOTHING):
         return Refused("nothing_useful")
     if is_refusal(text):
@@ -81,7 +84,7 @@ def _read(exchange: Exchange) -> str | Refused:
     return Refused("preamble", text) if has_preamble(text) else text
 
 
-@ask_stage(version=1, reads={"text": TEXT}, writes=WRITES, parse=_parse, model=open_counter, prompts=_prompts)
+@ask_stage(version=2, reads={"text": TEXT}, writes=WRITES, parse=_parse, model=open_counter, prompts=_prompts)
 def pages(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Cleaning, model: Count) -> list[Request] | None:
     """Clean a page chunk by chunk; `source_text` holds the chunks that were useful.
 

@@ -152,15 +152,11 @@ def test_translations_into_cpp_are_compiled_and_run(engine: Any, model: Any, voc
 
 @pytest.mark.llm
 def test_the_embedded_model_is_asked_and_judged_like_any_other(engine: Any) -> None:
-    settings = {"paths": sources(engine, NAMES[:2]), "max_output_tokens": "40"}
+    settings = {"paths": sources(engine, NAMES[:1]), "max_output_tokens": "16"}
     result = engine.run(str(RECIPES / "code-rewrite.yaml"), settings)
     assert result.code == 0, result.errors
     rows = asked(engine, "select generator.model, answer_fault, rejected, text = source_text from code_rewrite.whole_checked")
-    assert len(rows) == 2
-    for name, fault, rejected, unchanged in rows:
-        assert name == "smollm2-135m-instruct"
-        assert fault is None or rejected == "empty"
-        assert unchanged == (rejected is not None), "what is rejected has its source back"
+    assert rows == [("smollm2-135m-instruct", "unfinished", "empty", True)], "sixteen tokens are no program: the source is back"
 
 
 TURN = """def turn(stones, water):

@@ -121,3 +121,9 @@ def test_pages_are_cut_at_paragraphs_and_joined_again() -> None:
         talk(cleaning.pages, {"id": "1", "text": page}, "One.", "Two.", "Three.", chunk_tokens=80, max_chars=100)[0]["text"]
         == "One.\n\nTwo.\n\nThree."
     )
+
+
+def test_a_chunk_that_begins_inside_of_code_keeps_its_indentation() -> None:
+    (made,) = talk(cleaning.pages, {"id": "1", "text": "Words."}, "\n  \n    return x\n```\n\nThe end. \n")
+    assert made["text"] == "    return x\n```\n\nThe end."
+    assert talk(cleaning.pages, {"id": "1", "text": "Words."}, " \n \n").reason == "nothing_useful"
