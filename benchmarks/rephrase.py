@@ -379,7 +379,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="10 documents")
+    parser.add_argument("--quick", action="store_true", help="5 documents")
     parser.add_argument("--documents", type=int, default=None)
     parser.add_argument("--folder", type=Path, default=None, help="kept, and gone on from; none: a temporary one")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; needs --folder to go on")
@@ -390,5 +390,5 @@ if __name__ == "__main__":
     parser.add_argument("--parallel", type=Path, default=ROOT / ".." / "shared" / "data" / "dev" / "parallel.jsonl.gz")
     options = parser.parse_args()
     options.deadline = time.monotonic() + 60 * options.minutes
-    options.documents = options.documents or (10 if options.quick else 200)
+    options.documents = options.documents or (5 if options.quick else 200)
     main()

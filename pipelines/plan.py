@@ -13,6 +13,7 @@ from manifests.manifest import Receipt
 from pipelines.graph import Node, home
 from pipelines.passes import Item, PassBuilder
 from pipelines.program import Call, Finish, FrameUnit, Home, Merge, Seat, Settle, Task, Work
+from pipelines.recipe import RecipeError
 from pipelines.targets import Layout, Target
 from stages.contract import Ask, AskParams, Export, Reduce
 
@@ -320,6 +321,11 @@ def _seat(layout: Layout, node: Node) -> Seat | None:
     from synthetic.room import check_served
 
     assert isinstance(node.params, AskParams)
+    if not layout.store.place.local:
+        raise RecipeError(
+            f"{node.step.place}: step '{node.name}' asks a model, and its answers are kept in a ledger that is appended to and "
+            f"claimed by locks: {layout.store.url} has neither; run this recipe with --store FOLDER (a local disk or NFSv4)"
+        )
     run = layout.recipe.run
     return Seat(check_served(node.params.model, run.models), str(layout.store.root), run.workers or len(os.sched_getaffinity(0)))
 

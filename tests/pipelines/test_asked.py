@@ -249,3 +249,20 @@ def test_a_server_that_asks_for_patience_is_seen_to():
         Pulse("a", 0, 1, 1, 0, 0, 0.0), Pulse("m", 4, 12, 16, 2, 1, 2.5),
     ]  # fmt: skip
     assert one.line() == "m: 3 in flight of 4 (cut from 8), 2 waiting, slowed down 1 times, closed for 2 s"
+
+
+def test_an_object_store_has_no_ledger_and_the_plan_says_so(engine, monkeypatch):
+    """The rest of a store on S3 is held by the tests of `make test-far`; here its place only says that it is none of ours."""
+    from manifests.place import Folder
+    from manifests.store import Store
+    from pipelines.plan import make_plan
+    from pipelines.recipe import RecipeError
+
+    engine.write("talk_stage.py", STAGE)
+    docs = engine.rows("docs.jsonl", [{"text": "one", "n": 1}])
+    recipe = RECIPE.format(docs=docs, more="", longest=9, url="http://127.0.0.1:9/v1")
+    plan = engine.plan(recipe)
+    monkeypatch.setattr(Folder, "local", False)
+    monkeypatch.setattr(Store, "root", engine.folder)
+    with pytest.raises(RecipeError, match=r"step 'said' asks a model.*--store FOLDER"):
+        make_plan(plan.layout)
