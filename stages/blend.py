@@ -76,7 +76,8 @@ def _said_twice(doubles: Mapping[str, int]) -> str:
     places = ", ".join(f"{count:,} in '{name}'" for name, count in sorted(doubles.items()))
     return (
         f"ids occur twice: {places}. Find them with `select id from RECIPE.STEP group by id having count(*) > 1` and drop them "
-        "before the mixture, or set twice: allow. (Ids made of file names: no two sources may have files of one name.)"
+        "before the mixture, or set twice: allow. Where ids are made of file names, no two sources may have files of one name: put "
+        "/./ where the names shall begin, as in sources/./wiki/*.parquet, or map an id with columns."
     )
 
 

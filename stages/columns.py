@@ -10,14 +10,22 @@ from stages.contract import CORE, TEXT, Params
 KNOWN = {**CORE, "text": TEXT}
 
 
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+"""A conversation, as chat data hold it; the word for it is `messages`."""
+
+
 def arrow_type(name: str) -> pa.DataType:
-    """The type that a word such as int32, float32, string, bool or list<string> means; ValueError when it means none."""
+    """The type that a word such as int32, float32, string, bool, list<string> or messages means; ValueError when it means none."""
+    if name == "messages":
+        return MESSAGES
     if name.startswith("list<") and name.endswith(">"):
         return pa.list_(arrow_type(name[5:-1]))
     try:
         return pa.type_for_alias(name)
     except ValueError as error:
-        raise ValueError(f"{name!r} is no column type; try int32, int64, float32, float64, string, bool or list<string>") from error
+        raise ValueError(
+            f"{name!r} is no column type; try string, int32, int64, float32, float64, bool, list<string> or messages"
+        ) from error
 
 
 class Carried(Params):

@@ -57,6 +57,8 @@ class Tokenizer:
     """Bytes of each token by its id, in a vocabulary whose tokens are bytes of the text."""
     located: Callable[[Sequence[str]], list[Ids]] | None = None
     """What `places` returns, in other vocabularies that know."""
+    named: Callable[[str], int | None] = lambda _name: None
+    """Id of a special token by its name; None where there is none."""
 
     def places(self, texts: Sequence[str]) -> list[Ids]:
         """For each text its tokens and the bytes of the text that each stands for, shape (n, 3): id, start, stop.
@@ -152,7 +154,7 @@ def _huggingface(path: Path, params: Vocabulary) -> Tokenizer:
             found.append(np.column_stack([np.array(one.ids, np.int32), _bytes_before(text)[characters]]).astype(np.int32))
         return found
 
-    return Tokenizer(encode, size, eod, bos, engines.of_json(path), located=located)
+    return Tokenizer(encode, size, eod, bos, engines.of_json(path), located=located, named=fast.token_to_id)
 
 
 def _bytes_before(text: str) -> Ids:
@@ -194,7 +196,7 @@ def _tekken(path: Path, params: Vocabulary) -> Tokenizer:
     names = {token["token_str"]: int(token["rank"]) for token in listed} or {"<unk>": 0, "<s>": 1, "</s>": 2}
     eod, bos = _mark(params.eod_token, ENDS, names.get), _mark(params.bos_token, BEGINS, names.get)
     quick = engines.of_ranks(ranks, config["pattern"], offset)
-    return Tokenizer(_byte_pairs(config["pattern"], ranks, offset), size, eod, bos, quick, _lengths(ranks, offset))
+    return Tokenizer(_byte_pairs(config["pattern"], ranks, offset), size, eod, bos, quick, _lengths(ranks, offset), named=names.get)
 
 
 def _tiktoken(path: Path, params: Vocabulary) -> Tokenizer:
@@ -206,7 +208,7 @@ def _tiktoken(path: Path, params: Vocabulary) -> Tokenizer:
     bos = _mark(params.bos_token, BEGINS, params.specials.get)
     size = max([*ranks.values(), *params.specials.values()]) + 1
     quick = engines.of_ranks(ranks, params.pattern, 0)
-    return Tokenizer(_byte_pairs(params.pattern, ranks, 0), size, eod, bos, quick, _lengths(ranks, 0))
+    return Tokenizer(_byte_pairs(params.pattern, ranks, 0), size, eod, bos, quick, _lengths(ranks, 0), named=params.specials.get)
 
 
 def _byte_pairs(pattern: str, ranks: dict[bytes, int], offset: int) -> Callable[[Sequence[str]], list[Ids]]:
@@ -244,4 +246,4 @@ def _sentencepiece(path: Path, params: Vocabulary) -> Tokenizer:
     eod, bos = _mark(params.eod_token, ENDS, find), _mark(params.bos_token, BEGINS, find)
     size = int(model.vocab_size())
     controls = [model.id_to_piece(token) for token in range(size) if model.is_control(token)]
-    return Tokenizer(encode, size, eod, bos, engines.of_sentencepiece(path, controls, encode))
+    return Tokenizer(encode, size, eod, bos, engines.of_sentencepiece(path, controls, encode), named=find)

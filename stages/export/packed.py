@@ -1,5 +1,7 @@
 """Packed sequences for SFT-style data: several documents in a row of fixed capacity, with their loss mask and starts.
 
+A document is a text, a prompt and a text, or a conversation of which the assistant's turns are learned.
+
 Columns and conventions are those of Nemotron's data preparation: `input_ids`, `loss_mask` shifted left inside each document,
 `seq_start_id` with starts only.
 """
@@ -7,14 +9,16 @@ Columns and conventions are those of Nemotron's data preparation: `input_ids`, `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from stages import chat
+from stages.columns import MESSAGES
 from stages.contract import TEXT, FileGroup, export_stage
 from stages.export.listing import listing
 from stages.export.rowgroups import RowGroups
@@ -34,18 +38,40 @@ class Packed(Vocabulary):
     prompt: str | None = Field(
         None, description="Text column that stands before `text` and has no loss; null: every token has loss."
     )
-    eod: bool = Field(True, description="End every document with the end-of-document token, which has loss.")
+    messages: str | None = Field(
+        None, description="Column of conversations (role, content) instead of `text`; assistant turns and their ends have loss."
+    )
+    template: chat.Format = Field("chatml", description="How the turns of conversations are written.")
+    roles: dict[str, str] = Field({}, description="Roles under other names, such as {human: user, gpt: assistant}.")
+    eod: bool | None = Field(
+        None, description="End every document with the end-of-document token, which has loss; null: texts yes, conversations no."
+    )
     row_group_rows: int = Field(1000, ge=1, description="Rows of a row group.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.messages and self.prompt:
+            raise ValueError("give prompt or messages, not both")
+        return self
+
+    @property
+    def ends(self) -> bool:
+        """Whether documents end with the end-of-document token."""
+        return not self.messages if self.eod is None else self.eod
 
 
 def _open(params: Packed) -> Tokenizer:
     tokenizer = open_tokenizer(params)
-    if params.eod:
+    if params.ends:
         special(params, "eod", tokenizer)
+    if params.messages:
+        chat.open_marks(params.template, tokenizer)
     return tokenizer
 
 
 def _reads(params: Packed) -> dict[str, pa.DataType]:
+    if params.messages:
+        return {"id": pa.string(), params.messages: MESSAGES}
     return {"id": pa.string(), "text": TEXT} | ({params.prompt: TEXT} if params.prompt else {})
 
 
@@ -59,7 +85,9 @@ def sequences(batches: Iterable[pa.Table], params: Packed, files: FileGroup, *, 
 
     Documents are packed first-fit decreasing within the shard; packs stand in the order of their first document, documents
     within a pack in the order of the shard. `loss_mask[i]` says whether token i + 1 is learned: 0 before a prompt's tokens
-    and at the end of each document. `.docs.parquet` has `id`, `start` (token number in the file), `tokens` and `pack`.
+    and at the end of each document; in conversations 1 only before the tokens of assistant turns and their end marks. Rows
+    without text, and conversations in which no assistant speaks, are counted as `empty`; `unlearned` counts documents that
+    the cut leaves without a token to learn. `.docs.parquet` has `id`, `start` (token number in the file), `tokens`, `pack`.
     """
     ids, documents, masks, rows = list[str](), list[NDArray[np.int32]](), list[NDArray[np.uint8]](), 0
     cut = 0
@@ -79,20 +107,35 @@ def sequences(batches: Iterable[pa.Table], params: Packed, files: FileGroup, *, 
     tokens = sum(map(len, documents))
     return {
         "rows": rows, "documents": len(ids), "empty": rows - len(ids), "tokens": tokens, "cut_tokens": cut, "packs": len(packs),
+        "unlearned": sum(not mask.any() for mask in masks),
         "filled": round(tokens / (len(packs) * params.capacity), 4) if packs else None,
     }  # fmt: skip
 
 
 def _documents(batch: pa.Table, params: Packed, model: Tokenizer) -> Iterator[tuple[str, NDArray[np.int32], NDArray[np.uint8]]]:
-    """(id, tokens, which of them are learned) of the rows that have a text."""
+    """(id, tokens, which of them are learned) of the rows that have something to learn."""
+    end = np.array([special(params, "eod", model)] if params.ends else [], np.int32)
+    for document, (tokens, learned) in (_spoken if params.messages else _written)(batch, params, model):
+        yield document, np.concatenate([tokens, end]), np.concatenate([learned, np.ones(len(end), np.uint8)])
+
+
+def _written(batch: pa.Table, params: Packed, model: Tokenizer) -> Iterator[tuple[str, chat.Masked]]:
     prompts = batch[params.prompt].to_pylist() if params.prompt else [None] * batch.num_rows
     full = [row for row in zip(batch["id"].to_pylist(), prompts, batch["text"].to_pylist(), strict=True) if row[2]]
     asked = model.encode([prompt or "" for _, prompt, _ in full])
     answered = model.encode([text for _, _, text in full])
-    end = np.array([special(params, "eod", model)] if params.eod else [], np.int32)
     for (document, _, _), prompt, text in zip(full, asked, answered, strict=True):
-        tokens = np.concatenate([prompt, text, end])
-        yield document, tokens, (np.arange(len(tokens)) >= len(prompt)).astype(np.uint8)
+        yield document, (np.concatenate([prompt, text]), (np.arange(len(prompt) + len(text)) >= len(prompt)).astype(np.uint8))
+
+
+def _spoken(batch: pa.Table, params: Packed, model: Tokenizer) -> Iterator[tuple[str, chat.Masked]]:
+    rows = zip(batch["id"].to_pylist(), batch[params.messages].to_pylist(), strict=True)
+    turns = [(document, chat.renamed(row or (), params.roles)) for document, row in rows]
+    full = [(document, row) for document, row in turns if any(turn["role"] == chat.TAUGHT for turn in row)]
+    marks = chat.open_marks(params.template, model)
+    yield from zip(
+        (document for document, _ in full), chat.encoded([row for _, row in full], params.template, marks, model), strict=True
+    )
 
 
 def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:

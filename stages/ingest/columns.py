@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, field_validator
 
+from stages.columns import MESSAGES, arrow_type
 from stages.contract import CORE, TEXT, Chunk, Params, Unit
 
 PLAIN = ("url", "date", "language")
@@ -19,32 +20,24 @@ class Mapped(Params):
     """How foreign columns become ours."""
 
     columns: dict[str, str] = Field({}, description="Our names and theirs, nested by dotted path: {text: content, id: meta.uuid}.")
-    keep: dict[str, str] = Field({}, description="Further columns and their Arrow types: {stars: int64, tags: 'list<string>'}.")
+    keep: dict[str, str] = Field(
+        {}, description="Further columns and their types: {stars: int64, tags: 'list<string>', messages: messages}."
+    )
     source: str = Field("", description="What `source` says of these rows, unless `columns` maps it.")
 
     @field_validator("keep")
     @classmethod
     def _known_types(cls, keep: dict[str, str]) -> dict[str, str]:
         for name, kind in keep.items():
-            type_of(kind)
+            arrow_type(kind)
             if name in CORE or name == "text":
                 raise ValueError(f"keep: {name!r} is a core column; map it with columns")
         return keep
 
 
-def type_of(name: str) -> pa.DataType:
-    """The Arrow type of a name such as `int64`, `string` or `list<string>`; ValueError for others."""
-    if name.startswith("list<") and name.endswith(">"):
-        return pa.list_(type_of(name[5:-1]))
-    try:
-        return pa.type_for_alias(name)
-    except ValueError:
-        raise ValueError(f"{name!r} is no Arrow type; try string, int64, float64, bool, timestamp[us] or list<string>") from None
-
-
 def kept(params: Mapped) -> dict[str, pa.DataType]:
     """The declared columns beside the core ones: `text` and those of `keep`."""
-    return {"text": TEXT, **{name: type_of(kind) for name, kind in params.keep.items()}}
+    return {"text": TEXT, **{name: arrow_type(kind) for name, kind in params.keep.items()}}
 
 
 def schema_of(params: Mapped) -> dict[str, pa.DataType]:
@@ -101,6 +94,17 @@ def column_at(table: pa.Table, path: str) -> pa.ChunkedArray | None:
     return column
 
 
+def conversation(params: Mapped) -> str | None:
+    """The kept column that holds conversations: where a row has no text, their contents are its text."""
+    return next((name for name, kind in params.keep.items() if arrow_type(kind) == MESSAGES), None)
+
+
+def text_of(turns: Iterable[Any] | None) -> str | None:
+    """The contents of a conversation one after the other, with an empty line between; None where there are none."""
+    contents = [turn.get("content") for turn in turns or () if isinstance(turn, dict)]
+    return "\n\n".join(content for content in contents if isinstance(content, str) and content) or None
+
+
 def chunks_of(table: pa.Table, params: Mapped, unit: Unit, first: int) -> Iterator[Chunk]:
     """One chunk from a table whose first row is number `first` of the unit's file; rows without text are skipped.
 
@@ -109,14 +113,25 @@ def chunks_of(table: pa.Table, params: Mapped, unit: Unit, first: int) -> Iterat
     arrays: dict[str, Any] = {}
     for name, path in paths_of(params).items():
         column = column_at(table, path)
-        if column is None and (name == "text" or name in params.columns or name in params.keep):
+        spoken = name == "text" and conversation(params) is not None
+        if column is None and not spoken and (name == "text" or name in params.columns or name in params.keep):
             raise missing(name, path, table.column_names, unit.name)
         arrays[name] = column
+    arrays["text"] = _spoken(arrays, params)
     full = pa.table([_filled(name, kind, arrays, table, params, unit, first) for name, kind in schema_of(params).items()],
                     names=list(schema_of(params)))  # fmt: skip
     rows = full.filter(pc.is_valid(full["text"])) if full["text"].null_count else full
     skipped = {"no_text": full.num_rows - rows.num_rows} if rows.num_rows < full.num_rows else {}
     yield Chunk(rows, full.num_rows, skipped)
+
+
+def _spoken(arrays: Mapping[str, Any], params: Mapped) -> Any:
+    """The column of texts, rows without one filled from their conversation."""
+    name = conversation(params)
+    if name is None or (arrays["text"] is not None and not arrays["text"].null_count):
+        return arrays["text"]
+    texts = pa.chunked_array([pa.array([text_of(turns) for turns in arrays[name].to_pylist()], TEXT)])
+    return texts if arrays["text"] is None else pc.coalesce(arrays["text"].cast(TEXT), texts)
 
 
 def _filled(

@@ -1,7 +1,8 @@
 """Input files: expanding paths and globs, names and witnesses, and opening, on local disks and remote stores.
 
-A file's *name* is its path under the source root, the longest folder prefix of its pattern without a wildcard; names
-are identities, so two inputs with one name are refused. A *witness* tells whether bytes are still the same without
+A file's *name* is its path under the source root, the longest folder prefix of its pattern without a wildcard, or what
+stands before `/./` in it (as rsync has it: `sources/./wiki/*.parquet` names wiki/...); names are identities, so two inputs
+with one name are refused. A *witness* tells whether bytes are still the same without
 reading all of them: the store's checksum, or the sha256 of the first, middle and last 64 KiB. Times never enter it.
 """
 
@@ -25,6 +26,8 @@ CHECKSUMS = ("ETag", "etag", "e_tag", "sha256", "md5", "md5Hash", "crc32c", "con
 HTTP = ("http://", "https://")
 BUCKETS = ("s3://", "s3a://", "gs://", "gcs://", "az://", "abfs://", "abfss://")
 WILD = re.compile(r"[*?\[]")
+ROOT = "/./"
+"""Where in a pattern the names begin."""
 
 Stamp = tuple[str, int, int, int]
 """Path, size, mtime in ns and inode: while they stand still, so does the content, on this machine."""
@@ -79,13 +82,16 @@ def expand(paths: list[str] | str) -> list[Found]:
             if other.path != file.path:
                 raise ValueError(
                     f"two inputs are called {file.name!r}: {other.path} and {file.path}; names are identities, "
-                    "so name them by one glob from a folder above both"
+                    "so name them by one glob from a folder above both, or put /./ where their names shall begin"
                 )
     return [found[name] for name in sorted(found)]
 
 
 def _split(pattern: str) -> tuple[str, list[str]]:
-    """The folder before the first wildcard (or before the file's own name), and the segments behind it."""
+    """The folder before `/./`, the first wildcard or the file's own name, and the segments behind it."""
+    root, marked, rest = pattern.partition(ROOT)
+    if marked:
+        return root or "/", rest.split("/")
     parts = pattern.split("/")
     plain = next((n for n, part in enumerate(parts) if WILD.search(part)), len(parts) - 1)
     return "/".join(parts[:plain]) or ("/" if pattern.startswith("/") else "."), parts[plain:]
@@ -197,6 +203,7 @@ def _remote(pattern: str) -> Iterator[Found]:
         return
     system, plain = _system(pattern)
     root, _ = _split(plain)
+    plain = plain.replace(ROOT, "/", 1)
     infos: dict[str, Any] = system.glob(plain, detail=True) if WILD.search(plain) else _info(system, plain)
     files = {path: info for path, info in infos.items() if info.get("type", "file") == "file"}
     if not files:

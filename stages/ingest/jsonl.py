@@ -55,7 +55,9 @@ class _Reader:
         self.kinds = columns.schema_of(params)
         self.paths = columns.paths_of(params)
         self.collector = Collector(self.kinds)
-        self.needed = {name: self.paths[name] for name in ("text", "id") if name in self.paths}
+        self.spoken = columns.conversation(params)
+        needed = ("id",) if self.spoken else ("text", "id")
+        self.needed = {name: self.paths[name] for name in needed if name in self.paths}
         self.present: set[str] = set()
         self.seen = 0
 
@@ -95,6 +97,8 @@ class _Reader:
 
     def _row(self, offset: int, line: bytes, row: dict[str, Any]) -> None:
         values = {name: columns.dig(row, path) for name, path in self.paths.items()}
+        if values["text"] is None and self.spoken and isinstance(values[self.spoken], list):
+            values["text"] = columns.text_of(values[self.spoken])
         if values["text"] is None:
             self.collector.skip("no_text")
             return

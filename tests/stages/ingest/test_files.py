@@ -29,6 +29,9 @@ def fill(root: Path, names: list[str]) -> None:
         ("b/**", ["1.gz", "c/3.gz", "c/x.txt"]),
         ("[ab]/?.gz", ["a/1.gz", "a/2.gz", "b/1.gz"]),
         ("b/.hidden/*", ["4.gz"]),
+        ("./b/*.gz", ["b/1.gz"]),
+        ("./b/c/3.gz", ["b/c/3.gz"]),
+        ("b/./**", ["1.gz", "c/3.gz", "c/x.txt"]),
     ],
 )
 def test_names_are_paths_under_the_longest_plain_folder(tmp_path, pattern, names):
@@ -38,6 +41,13 @@ def test_names_are_paths_under_the_longest_plain_folder(tmp_path, pattern, names
     for file in found:
         assert Path(file.path).stat().st_size == file.size
         assert file.witness == "sha256:" + hashlib.sha256(Path(file.path).read_bytes()).hexdigest()
+
+
+def test_a_store_takes_names_from_behind_the_mark_as_well(tmp_path):
+    fill(tmp_path, ["a/1.gz", "b/1.gz"])
+    for pattern, name in (("a/./1.gz", "1.gz"), ("./a/*.gz", "a/1.gz")):
+        (found,) = files._remote(f"local://{tmp_path}/{pattern}")
+        assert found.name == name
 
 
 def test_lists_and_commas_mean_the_same_and_an_input_named_twice_is_one(tmp_path):

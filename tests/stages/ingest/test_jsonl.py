@@ -114,7 +114,7 @@ def test_a_mapping_that_would_be_lost_is_refused(write):
     path = write("a.jsonl", lines({"text": "x"}))
     with pytest.raises(ValueError, match="columns maps score, which would be lost"):
         read(path, columns={"score": "s"})
-    with pytest.raises(ValidationError, match="no Arrow type"):
+    with pytest.raises(ValidationError, match="no column type"):
         rows.params(paths=path, keep={"score": "float" * 2})
     with pytest.raises(ValidationError, match="core column"):
         rows.params(paths=path, keep={"url": "string"})

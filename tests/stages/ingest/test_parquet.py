@@ -81,3 +81,16 @@ def test_a_broken_row_group_costs_itself_only(table):
     (bad,) = (bad for chunk in chunks for bad in chunk.bad)
     assert (bad.offset, bad.reason) == (600, "row_group")
     assert sum(chunk.rows.num_rows for chunk in chunks) == (2000 - 300) * 9 // 10
+
+
+def test_rows_without_text_speak_their_conversation(tmp_path):
+    talk = [{"weight": 1, "content": "2+2?", "role": "user"}, {"weight": 0, "content": "4", "role": "assistant"}]
+    path = tmp_path / "chat.parquet"
+    pq.write_table(pa.table({"messages": [talk, [], None, talk[:1]], "text": [None, None, None, "own"]}), path)
+    (chunk,) = read(str(path), keep={"messages": "messages"})
+    assert chunk.rows["text"].to_pylist() == ["2+2?\n\n4", "own"]
+    assert chunk.rows["messages"].to_pylist()[0] == [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
+    assert (chunk.records, chunk.skipped) == (4, {"no_text": 2})
+    pq.write_table(pa.table({"messages": [talk]}), path)
+    (chunk,) = read(str(path), keep={"messages": "messages"})
+    assert chunk.rows["text"].to_pylist() == ["2+2?\n\n4"]
