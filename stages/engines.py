@@ -17,12 +17,17 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from stages.analysis import text_buffers
 from stages.contract import Unusable
 
 Ids = NDArray[np.int32]
 Encode = Callable[[Sequence[str]], list[Ids]]
+Flat = tuple[Ids, NDArray[np.int64]]
+"""Tokens of texts one after the other, and how many each has."""
 
 SCHEMES = {
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+"
@@ -58,7 +63,7 @@ PROBES = (
     "…—“”‘’«»",
 )
 """Texts on which splitting schemes, normalisers and special tokens differ first."""
-FIRST, EVERY, LONGEST = 8, 2048, 20_000
+FIRST, EVERY, LONGEST = 8, 4096, 20_000
 """Documents of a worker that are checked at its start, one in how many afterwards, and the most characters of one of them:
 about 2 % of the engine's time."""
 
@@ -67,7 +72,7 @@ BLANK = 50_000
 _BLANK = re.compile(rf"\s{{{BLANK}}}")
 
 
-def proved(fast: Encode | None, reference: Encode) -> Encode | None:
+def proved(fast: Encode | None, reference: Encode) -> Watched | None:
     """The engine, checked as it works; None where there is none or a probe differs."""
     if fast is None:
         return None
@@ -76,10 +81,10 @@ def proved(fast: Encode | None, reference: Encode) -> Encode | None:
     except Exception:  # an engine that fails on a probe is no engine: the reference does the work
         return None
     same = all(np.array_equal(a, b) for a, b in zip(got, reference(PROBES), strict=True))
-    return _Watched(fast, reference) if same else None
+    return Watched(fast, reference) if same else None
 
 
-class _Watched:
+class Watched:
     """An engine whose tokens are compared with the reference's, on a sample of what it encodes."""
 
     def __init__(self, fast: Encode, reference: Encode) -> None:
@@ -89,17 +94,34 @@ class _Watched:
         """Encode; Unusable when a document of the sample differs."""
         blank = [index for index, text in enumerate(texts) if len(text) >= BLANK and _BLANK.search(text)]
         found = _apart(self._fast, self._reference, texts, blank)
-        first = range(max(FIRST - self._seen, 0))
-        for index in dict.fromkeys([*first, *range(-self._seen % EVERY, len(texts), EVERY)]):
-            if index >= len(texts) or len(texts[index]) > LONGEST:
-                continue
-            if not np.array_equal(found[index], self._reference([texts[index]])[0]):
-                raise Unusable(
-                    "the fast engine gives other tokens than the vocabulary's own on a document that begins "
-                    f"{texts[index][:40]!r}; set engine: reference in this step"
-                )
-        self._seen += len(texts)
+        for index in self._sample(len(texts)):
+            self._check(texts[index], found[index])
         return found
+
+    def column(self, texts: pa.LargeStringArray) -> Flat | None:
+        """The same for a column without nulls and without a Python object for each text; None where the engine cannot."""
+        column = getattr(self._fast, "column", None)
+        long = pc.indices_nonzero(pc.greater_equal(pc.binary_length(texts), BLANK)).to_pylist()
+        if column is None or any(_BLANK.search(texts[index].as_py()) for index in long):
+            return None
+        flat, counts = column(texts)
+        stops = np.cumsum(counts)
+        for index in self._sample(len(texts)):
+            self._check(texts[index].as_py(), flat[stops[index] - counts[index] : stops[index]])
+        return flat, counts
+
+    def _sample(self, count: int) -> list[int]:
+        """Which of the next `count` texts are checked."""
+        chosen = dict.fromkeys([*range(max(FIRST - self._seen, 0)), *range(-self._seen % EVERY, count, EVERY)])
+        self._seen += count
+        return [index for index in chosen if index < count]
+
+    def _check(self, text: str, found: Ids) -> None:
+        if len(text) <= LONGEST and not np.array_equal(found, self._reference([text])[0]):
+            raise Unusable(
+                f"the fast engine gives other tokens than the vocabulary's own on a document that begins {text[:40]!r}; "
+                "set engine: reference in this step"
+            )
 
 
 def _apart(fast: Encode, reference: Encode, texts: Sequence[str], left: Sequence[int]) -> list[Ids]:
@@ -161,11 +183,31 @@ def _opened(make: Callable[[Any], Any], offset: int) -> Encode | None:
     except BaseException:  # its panics are no Exceptions; a vocabulary that it refuses is the reference's work
         return None
 
-    def encode(texts: Sequence[str]) -> list[Ids]:
-        layout = tokenizer.encode_batch(list(texts), parallel=False).layout
-        flat = np.asarray(layout.content.data).view(np.int32)
-        if offset:
-            flat = flat + np.int32(offset)
-        return [flat[start:stop] for start, stop in pairwise(np.asarray(layout.offsets).tolist())]
+    return _Gigatoken(tokenizer, np.int32(offset))
 
-    return encode
+
+class _Gigatoken:
+    """The engine; `offset` is added to its ids."""
+
+    def __init__(self, tokenizer: Any, offset: np.int32) -> None:
+        self._tokenizer, self._offset = tokenizer, offset
+
+    def __call__(self, texts: Sequence[str]) -> list[Ids]:
+        """Encode texts."""
+        flat, offsets = self._run(list(texts))
+        return [flat[start:stop] for start, stop in pairwise(offsets.tolist())]
+
+    def column(self, texts: pa.LargeStringArray) -> Flat:
+        """Encode a column where it lies."""
+        import awkward as ak
+
+        data, offsets = text_buffers(texts)
+        letters = ak.contents.NumpyArray(data, parameters={"__array__": "char"})
+        content = ak.contents.ListOffsetArray(ak.index.Index64(offsets), letters, parameters={"__array__": "string"})
+        flat, places = self._run(ak.Array(content))
+        return flat, np.diff(places)
+
+    def _run(self, texts: Any) -> tuple[Ids, NDArray[np.int64]]:
+        layout = self._tokenizer.encode_batch(texts, parallel=False).layout
+        flat = np.asarray(layout.content.data).view(np.int32)
+        return flat + self._offset if self._offset else flat, np.asarray(layout.offsets)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from stages.contract import TEXT, map_stage
@@ -28,10 +29,9 @@ def _open(params: Count) -> Any:
 @map_stage(version=1, reads={"text": TEXT}, writes={"tokens": pa.int32()}, libraries=LIBRARIES, model=_open)
 def count(batch: pa.Table, params: Count, *, model: Any) -> pa.Table:
     """Count the `tokens` of `text` as the Megatron export will write them; rows without text have none."""
-    texts = batch["text"].to_pylist()
-    counts = np.array([len(ids) for ids in model.encode([text or "" for text in texts])], np.int32)
-    present = np.array([bool(text) for text in texts], bool)
-    return pa.table({"tokens": pa.array(counts + present * np.int32(params.eod), pa.int32())})
+    _, counts = model.flat(batch["text"])
+    present = pc.greater(pc.binary_length(batch["text"].fill_null("")), 0).to_numpy()
+    return pa.table({"tokens": pa.array((counts + present * params.eod).astype(np.int32))})
 
 
 def _open_places(params: Vocabulary) -> Any:

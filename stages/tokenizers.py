@@ -16,7 +16,7 @@ from pydantic import Field
 
 from stages import engines
 from stages.analysis import text_buffers
-from stages.contract import Params, file, knob
+from stages.contract import TEXT, Params, file, knob
 
 Ids = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -59,6 +59,18 @@ class Tokenizer:
     """What `places` returns, in other vocabularies that know."""
     named: Callable[[str], int | None] = lambda _name: None
     """Id of a special token by its name; None where there is none."""
+
+    def flat(self, texts: pa.ChunkedArray) -> engines.Flat:
+        """Tokens of a column of texts one after the other, and how many each row has: none where there is no text."""
+        whole = texts.cast(TEXT).fill_null("").combine_chunks()
+        found = self.fast.column(whole) if isinstance(self.fast, engines.Watched) else None
+        if found is not None:
+            return found
+        rows = whole.to_pylist()
+        encoded = iter(self.encode([text for text in rows if text]))
+        lists = [next(encoded) if text else np.empty(0, np.int32) for text in rows]
+        counts = np.fromiter(map(len, lists), np.int64, len(lists))
+        return np.concatenate([np.empty(0, np.int32), *lists]), counts
 
     def places(self, texts: Sequence[str]) -> list[Ids]:
         """For each text its tokens and the bytes of the text that each stands for, shape (n, 3): id, start, stop.

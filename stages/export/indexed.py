@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stages.contract import FileGroup
+from stages.engines import Flat
 
 Ends = tuple[NDArray[np.int32], NDArray[np.int32]]
 """Tokens put before and after every document."""
@@ -28,27 +28,35 @@ class IndexedFiles:
     def __init__(self, files: FileGroup, stem: str, dtype: np.dtype[Any]) -> None:
         self._files, self._stem, self._dtype = files, stem, dtype
         self._out = files.open(f"{stem}.bin")
-        self._lengths: list[int] = []
+        self._lengths: list[NDArray[np.int64]] = []
         self._ids: list[str] = []
         self.weight = 0
         """Tokens, each document as often as its copies say."""
 
-    def add(self, documents: Sequence[str], tokens: Sequence[NDArray[Any]], copies: Sequence[int], ends: Ends) -> None:
+    def add(self, documents: Sequence[str], tokens: Flat, copies: NDArray[np.int64], ends: Ends) -> None:
         """Write documents, each between the two ends; one write for all of them."""
-        before, after = ends
-        stream = np.concatenate([piece for one in tokens for piece in (before, one, after)])
+        stream, lengths = framed(tokens, ends)
         self._out.write(np.ascontiguousarray(stream, self._dtype).data)
-        lengths = [len(before) + len(one) + len(after) for one in tokens]
-        self._lengths += lengths
+        self._lengths.append(lengths)
         self._ids += documents
-        self.weight += sum(map(operator.mul, copies, lengths))
+        self.weight += int(np.dot(copies, lengths))
 
     def close(self) -> dict[str, Any]:
         """Write index and way back; the facts of the summary."""
-        lengths = np.array(self._lengths, np.int32)
+        lengths = np.concatenate([np.empty(0, np.int64), *self._lengths]).astype(np.int32)
         _write_index(self._files, self._stem, lengths, self._dtype)
         _write_documents(self._files, self._stem, self._ids, lengths)
         return {"stem": self._stem, "documents": len(lengths), "tokens": int(lengths.sum(dtype=np.int64)), "weight": self.weight}
+
+
+def framed(tokens: Flat, ends: Ends) -> Flat:
+    """Documents one after the other, each between the two ends, and their lengths with them."""
+    (flat, counts), (before, after) = tokens, ends
+    stops = np.cumsum(counts)
+    # Row by row: where one document stops and the next starts, the stop's mark comes first.
+    places = np.column_stack([*[stops - counts] * len(before), *[stops] * len(after)] or [np.empty((len(counts), 0), np.int64)])
+    stream = np.insert(flat, places.ravel(), np.tile(np.concatenate([before, after]), len(counts)))
+    return stream, counts + len(before) + len(after)
 
 
 def _write_index(files: FileGroup, stem: str, lengths: NDArray[np.int32], dtype: np.dtype[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from stages.contract import TEXT, FileGroup, export_stage
+from stages.engines import Flat
 from stages.export.indexed import SMALL_VOCABULARY, Ends, IndexedFiles
 from stages.tokenizers import LIBRARIES, Tokenizer, Vocabulary, open_tokenizer, special
 
@@ -113,10 +114,10 @@ def shards(batches: Iterable[pa.Table], params: Megatron, files: FileGroup, *, m
     rows = 0
     for batch in batches:
         rows += batch.num_rows
-        for key, documents in _documents(batch, params, model).items():
+        for key, ids, tokens, copies in _documents(batch, params, model):
             if key not in written:
                 written[key] = IndexedFiles(files, "".join(f".{value}" for value in key), dtype)
-            written[key].add(*documents, ends)
+            written[key].add(ids, tokens, copies, ends)
     groups = [{"values": list(key), **written[key].close()} for key in sorted(written)]
     count, tokens = (sum(group[name] for group in groups) for name in ("documents", "tokens"))
     return {
@@ -131,24 +132,31 @@ def _marks(params: Megatron, model: Tokenizer) -> Ends:
     return np.array(before, np.int32), np.array(after, np.int32)
 
 
-def _documents(
-    batch: pa.Table, params: Megatron, model: Tokenizer
-) -> dict[Key, tuple[list[str], list[NDArray[np.int32]], list[int]]]:
-    """Ids, tokens and copies of the rows that have any, by the values of the columns that files are split by."""
-    copies = batch["copies"].fill_null(1).to_pylist() if "copies" in batch.column_names else [1] * batch.num_rows
-    if max(copies, default=1) > 1 and not params.split_by:
+def _documents(batch: pa.Table, params: Megatron, model: Tokenizer) -> Iterator[tuple[Key, list[str], Flat, NDArray[np.int64]]]:
+    """Key, ids, tokens and copies of the rows that have any token, by the values of the columns that files are split by."""
+    there = "copies" in batch.column_names
+    copies = batch["copies"].fill_null(1).to_numpy().astype(np.int64) if there else np.ones(batch.num_rows, np.int64)
+    if copies.max(initial=1) > 1 and not params.split_by:
         raise ValueError("rows count several times here (copies): set split_by to [phase, step], or take the mixture as written")
-    keys = [_key(values, params) for values in zip(*(batch[n].to_pylist() for n in params.split_by), strict=True)]
-    rows = zip(batch["id"].to_pylist(), keys or [()] * batch.num_rows, copies, batch["text"].to_pylist(), strict=True)
-    full = [row for row in rows if row[3]]
-    found: dict[Key, tuple[list[str], list[NDArray[np.int32]], list[int]]] = {}
-    for (document, key, count, _), tokens in zip(full, model.encode([row[3] for row in full]), strict=True):
-        if len(tokens):
-            ids, encoded, often = found.setdefault(key, ([], [], []))
-            ids.append(document)
-            encoded.append(tokens)
-            often.append(count)
-    return found
+    flat, counts = model.flat(batch["text"])
+    keys, codes = _keys(batch, params)
+    for code, key in enumerate(keys):
+        mine = (codes == code) & (counts > 0)
+        if mine.all():
+            yield key, batch["id"].to_pylist(), (flat, counts), copies
+        elif mine.any():
+            ids = batch["id"].filter(pa.array(mine)).to_pylist()
+            yield key, ids, (flat[np.repeat(mine, counts)], counts[mine]), copies[mine]
+
+
+def _keys(batch: pa.Table, params: Megatron) -> tuple[list[Key], NDArray[np.int64]]:
+    """The values of the columns that files are split by in the order of their first row, and which of them each row has."""
+    if not params.split_by:
+        return [()], np.zeros(batch.num_rows, np.int64)
+    codes: dict[tuple[str | None, ...], int] = {}
+    rows = zip(*(batch[name].to_pylist() for name in params.split_by), strict=True)
+    found = [codes.setdefault(values, len(codes)) for values in rows]
+    return [_key(values, params) for values in codes], np.array(found, np.int64)
 
 
 def _key(values: tuple[str | None, ...], params: Megatron) -> tuple[str, ...]:

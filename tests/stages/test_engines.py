@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mistral_common
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,6 +52,24 @@ def test_the_default_vocabulary_has_an_engine_that_gives_its_tokens(tekken: tupl
     assert auto.fast is not None
     assert reference.fast is None
     assert same(auto.encode(texts), reference.encode(texts))
+
+
+@settings(max_examples=100)
+@given(st.lists(st.none() | st.text(max_size=50), max_size=8), st.integers(0, 3))
+def test_a_column_has_the_tokens_of_its_texts(tekken: tuple[Tokenizer, Tokenizer], texts: list[str | None], skipped: int) -> None:
+    column = pa.chunked_array([pa.array(texts[:2], pa.large_string()), pa.array(texts[2:], pa.large_string())]).slice(skipped)
+    expected = [tekken[1].encode([text])[0] if text else np.empty(0, np.int32) for text in texts[skipped:]]
+    for one in tekken:
+        flat, counts = one.flat(column)
+        assert counts.tolist() == [len(ids) for ids in expected]
+        assert flat.tolist() == [int(token) for ids in expected for token in ids]
+
+
+def test_a_column_with_a_page_of_nothing_but_spaces_is_left_to_the_reference(tekken: tuple[Tokenizer, Tokenizer]) -> None:
+    column = pa.chunked_array([pa.array(["mill", " " * engines.BLANK + "end", "x" * engines.BLANK], pa.large_string())])
+    (flat, counts), (expected, lengths) = (one.flat(column) for one in tekken)
+    assert flat.tolist() == expected.tolist()
+    assert counts.tolist() == lengths.tolist()
 
 
 def test_a_trained_vocabulary_has_one_and_special_tokens_stay_text(trained: Path) -> None:
@@ -115,6 +134,26 @@ def test_an_engine_that_differs_later_stops_the_step() -> None:
             encode(texts[start : start + 100])
         with pytest.raises(Unusable, match="begins 'gristmill'; set engine: reference"):
             encode(texts[place // 100 * 100 : place // 100 * 100 + 100])
+
+
+def test_an_engine_that_differs_on_a_column_stops_the_step() -> None:
+    class Forgetful:
+        """Right on lists, wrong on columns."""
+
+        def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
+            return characters(texts)
+
+        def column(self, texts: pa.LargeStringArray) -> engines.Flat:
+            found = characters([text.replace("grist", "") for text in texts.to_pylist()])
+            return np.concatenate(found), np.array([len(ids) for ids in found])
+
+    watched = engines.proved(Forgetful(), characters)
+    assert watched is not None
+    found = watched.column(pa.array(["mill"] * engines.FIRST + ["gristmill"], pa.large_string()))
+    assert found is not None
+    assert found[1].tolist() == [4] * (engines.FIRST + 1)
+    with pytest.raises(Unusable, match="begins 'gristmill'; set engine: reference"):
+        watched.column(pa.array(["gristmill"] * engines.EVERY, pa.large_string()))
 
 
 def test_ids_beyond_31_bits_are_refused(tmp_path: Path) -> None:

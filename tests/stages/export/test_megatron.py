@@ -8,8 +8,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.contract import TEXT
+from stages.export.indexed import framed
 from stages.export.megatron import Megatron, shards
 from stages.tokenizers import Tokenizer, Vocabulary, open_tokenizer
 
@@ -173,3 +176,17 @@ def test_a_vocabulary_without_an_end_is_refused_unless_none_is_wanted(tmp_path: 
     with pytest.raises(ValueError, match="eod_token"):
         shards.model(Megatron(tokenizer=str(path)))
     assert shards.model(Megatron(tokenizer=str(path), eod=False)).eod is None
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), max_size=6),
+    st.sampled_from([(), (7,), (7, 8)]),
+    st.sampled_from([(), (9,), (9, 6)]),
+)
+def test_documents_stand_between_their_ends(documents: list[list[int]], before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    flat = np.array([token for one in documents for token in one], np.int32)
+    ends = (np.array(before, np.int32), np.array(after, np.int32))
+    stream, lengths = framed((flat, np.array([len(one) for one in documents], np.int64)), ends)
+    plain = [[*before, *one, *after] for one in documents]
+    assert stream.tolist() == [token for one in plain for token in one]
+    assert lengths.tolist() == [len(one) for one in plain]
