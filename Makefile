@@ -12,6 +12,7 @@ ENCODER = .venv-encoder
 TRANSLATE = .venv-translate
 STORE = store
 GONE = http://www.hearth-and-crumb.example/bread/sourdough-starter
+LOCKED = dev,ray,perplexity,llm,translate,docs,browser,extractor
 PIP_FLAGS = --disable-pip-version-check --quiet -c requirements.lock
 PYTEST_FLAGS =
 
@@ -166,10 +167,11 @@ wheel: $(VENV)/.installed-dev
 golden: $(VENV)/.installed-dev
 	$(VENV)/bin/python tests/architecture/golden.py
 
+# Every extra whose packages the lock names. torch and what stands on it (encoder, onnx) are named above, vLLM has a lock of its own.
 lock:
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --disable-pip-version-check --quiet -e '.[dev]'
+	.venv-lock/bin/python -m pip install --disable-pip-version-check --quiet -e '.[$(LOCKED)]'
 	{ sed -n '/^#/p' requirements.lock; .venv-lock/bin/python -m pip freeze --exclude-editable; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 	rm -rf .venv-lock

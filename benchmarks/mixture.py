@@ -168,8 +168,9 @@ def main() -> None:
         print({k: round(v, 6) for k, v in found[-1].items()}, flush=True)
     lines = [
         "## Mixture (`benchmarks/mixture.py`)", "",
-        f"{machine()}. 15 sources, one phase, 90 % of their tokens, wiki repeated; copies written, then a global shuffle.", "",
-        "| rows | mixed rows | rows/s, 2 workers | rows by CPU s | peak memory, GB | largest share error | shards | furthest shard from the mean: rows | tokens |",
+        f"{machine()}. 15 sources, one phase, 90 % of their tokens, wiki repeated; copies written, then a global shuffle.",
+        "The last columns: how far the shard that differs most is from the mean, in rows and in tokens.", "",
+        "| rows | mixed rows | rows/s, 2 workers | rows by CPU s | peak GB | largest share error | shards | in rows | in tokens |",
         "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for f in found:

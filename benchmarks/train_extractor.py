@@ -3,7 +3,7 @@
     python benchmarks/train_extractor.py [--data DIR] [--folds-only | --final-only] [--every N] [--out DIR]
 
 Writes stages/extract/models/main.npz (all licensed pages) and benchmarks/models/extractor_fold{0..4}.npz, each trained without
-the sites of its fold: `extraction.py` measures with those. Needs lightgbm, which is no dependency of the stage.
+the sites of its fold: `extraction.py` measures with those. Needs the extra `extractor`; no stage does.
 One thread and fixed seeds: two trainings with the same lightgbm on the same pages write the same bytes.
 
 A block's label is the share of its words that align with the gold text; its weight is its share of the page, so that every
