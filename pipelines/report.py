@@ -15,9 +15,10 @@ def finish(plan: Plan, result: Result, command: str) -> None:
     lines = funnel.funnel(plan.layout)
     if lines:
         print(funnel.table(lines))  # noqa: T201
-    for name in plan.layout.recipe.publish if result.code == 0 else ():
-        target, _ = plan.layout.holder[plan.layout.recipe.publish[name]]
-        print(f"published {name}: {plan.layout.object(target).url}/parts")  # noqa: T201
+    for name, step in plan.layout.recipe.publish.items() if result.code == 0 else ():
+        if step in plan.layout.holder:  # a run of selected steps publishes what is among them
+            target, _ = plan.layout.holder[step]
+            print(f"published {name}: {plan.layout.object(target).url}/parts")  # noqa: T201
     for message in complaints(plan, result, command):
         print(f"gristmill: {message}", file=sys.stderr)  # noqa: T201
     if result.code == 0:

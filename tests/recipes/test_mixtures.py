@@ -20,6 +20,7 @@ import yaml
 from manifests.catalog import Catalog
 from manifests.store import Store
 from pipelines.recipe import load
+from pipelines.report import finish
 from stages.mixture import Mixture
 
 ROOT = Path(__file__).parents[2]
@@ -162,6 +163,16 @@ def test_fifteen_sources_make_the_mixture_that_was_planned(engine: Any, tmp_path
 def parts_of(store: Path) -> int:
     """Parts that are committed."""
     return sum(1 for _ in store.glob("objects/*/parts/*"))
+
+
+def test_counting_the_sources_alone_ends_well(engine: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = laid_down(tmp_path / "sources", made_up()) | {"tokens": "60000", "tokenizer": words(tmp_path / "words.json")}
+    result = engine.run(str(NANO), settings, select=["sizes"])
+    finish(engine.last, result, "gristmill run nemotron3-nano --select sizes")
+    said = capsys.readouterr()
+    assert "sizes" in said.out
+    assert "published" not in said.out
+    assert "done in" in said.err
 
 
 @pytest.mark.slow
