@@ -1,11 +1,11 @@
 """What more workers, nodes and shards cost.
 
-    python benchmarks/scale.py [--quick] [--no-ray]
+    python benchmarks/scale.py [--quick] [--no-ray] [--curator]
 
 Two workers against one, as a ratio to a bare two-process pool that does the same work in the same minutes; overhead per
-task of the local pool and of Ray, against a bare pool, bare Ray tasks and Ray Data on the same map; scheduling efficiency
-on one to four Ray nodes with tasks that sleep; planning of 100,000 shards and what it asks of an object store. The last
-line printed is one JSON object.
+task of the local pool and of Ray, against a bare pool, bare Ray tasks, Ray Data and NeMo Curator on the same map;
+scheduling efficiency on one to four Ray nodes with tasks that sleep; planning of 100,000 shards and what it asks of an
+object store. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -311,16 +311,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds and tasks, 20,000 shards to plan")
     parser.add_argument("--no-ray", action="store_true", help="leave Ray out")
+    parser.add_argument("--curator", action="store_true", help="NeMo Curator too: 5 GB in .venv-curator")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        found, text = measure(Path(name), chosen.quick, not chosen.no_ray)
+        found, text = measure(Path(name), chosen.quick, not chosen.no_ray, chosen.curator)
     from benchmarks.results import write_section
 
     write_section("scale", text)
     print(json.dumps(found))
 
 
-def measure(folder: Path, quick: bool, ray: bool) -> tuple[dict[str, float], str]:
+def measure(folder: Path, quick: bool, ray: bool, peer: bool) -> tuple[dict[str, float], str]:
     """Headline figures and the section of the report."""
     from benchmarks.results import machine
 
@@ -341,6 +342,10 @@ def measure(folder: Path, quick: bool, ray: bool) -> tuple[dict[str, float], str
         more, extra = on_a_cluster(folder, quick, tasks)
         found |= extra
         lines += more
+    if peer:
+        from benchmarks.curator import curator
+
+        lines += [f"| {name}, that write one small file | {ms:.1f} ms | |" for name, ms in curator(folder / "c", tasks).items()]
     units = 20_000 if quick else 100_000
     seconds, empty, there = plan_100k(folder, units)
     found["plan_100k_s"] = round(seconds * 100_000 / units, 2)
