@@ -69,7 +69,7 @@ def recipe(folder: Path, tokens: int, shards: int) -> str:
     carried = "{tokens: int32, step: string, phase: string, copies: int32}"
     lines += [
         f"  sources: {{uses: stages.compact.keep, from: [{', '.join(SHARES)}]}}",
-        "  sizes: {uses: stages.blend.sizes, from: sources, with: {partitions: 16}}",
+        f"  sizes: {{uses: stages.blend.sizes, from: sources, with: {{partitions: {shards}}}}}",
         "  budget:",
         "    uses: stages.blend.budget",
         "    from: sources",

@@ -43,7 +43,9 @@ class Sizes(Params):
     by: str = Field("step", description="Column that names the source of a row; a union of steps has `step`.")
     seed: int = Field(0, ge=0, lt=2**64, description="Another seed gives another order.")
     twice: Literal["refuse", "allow"] = Field("refuse", description="What to do about an id that occurs twice.")
-    partitions: int = Field(8, ge=1, description="Parts of the order; one of them at a time is held in memory.")
+    partitions: int = Field(
+        8, ge=1, description="Parts of the order; a task holds one of them: some 100 bytes for each of its documents."
+    )
 
 
 def _size_rows(batches: Iterator[pa.Table], params: Sizes) -> Iterator[pa.Table]:
