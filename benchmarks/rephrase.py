@@ -44,7 +44,7 @@ MODEL = "smollm2-135m-instruct"
 SLOTS = {"llamacpp": 8, "vllm": 32}
 """Requests in flight, by server."""
 NAMES = {"llamacpp": "llama.cpp", "vllm": "vLLM (the packaged weights in bfloat16)"}
-TOKENS = 64
+TOKENS = 96
 TASKS = {
     "wikipedia": "wikipedia", "diverse_qa": "diverse_qa", "distill": "distill", "knowledge": "extract_knowledge",
     "facts": "knowledge_list",
@@ -82,17 +82,22 @@ def key_of(body: bytes) -> str:
 
 def log_requests(port: int, upstream: int, log: str, ready: Any) -> None:
     """A proxy that appends the key of every request before it is passed on, and of every answer before it is handed back."""
-    from aiohttp import ClientSession, ClientTimeout, web
+    from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
     async def pass_on(request: web.Request) -> web.Response:
         body = await request.read()
         key = key_of(body)
         with Path(log).open("a") as file:
             file.write(f"asked {key}\n")
-        async with session.post(
-            f"http://127.0.0.1:{upstream}{request.path}", data=body, headers={"Content-Type": "application/json"}
-        ) as reply:
-            answer = await reply.read()
+        try:
+            async with session.post(
+                f"http://127.0.0.1:{upstream}{request.path}", data=body, headers={"Content-Type": "application/json"}
+            ) as reply:
+                answer = await reply.read()
+        except ClientError as error:  # nothing was paid for
+            with Path(log).open("a") as file:
+                file.write(f"failed {key}\n")
+            return web.Response(status=502, text=str(error))
         with Path(log).open("a") as file:
             file.write(f"answered {key}\n")
         return web.Response(body=answer, status=reply.status, content_type="application/json")
@@ -113,14 +118,14 @@ def log_requests(port: int, upstream: int, log: str, ready: Any) -> None:
 
 
 def documents(path: Path, folder: Path, count: int) -> Path:
-    """Real texts of 40 to 110 words, good and poor ones, as Parquet with a bucket that all five tasks are asked for."""
+    """Real texts of 40 to 70 words, good and poor ones, as Parquet with a bucket that all five tasks are asked for."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with gzip.open(path) as file:
         rows = [orjson.loads(line) for line in file]
-    fit = [r["text"] for r in rows if 40 <= len(r["text"].split()) <= 110 and r["label"] == 1]
-    fit += [r["text"] for r in rows if 40 <= len(r["text"].split()) <= 110 and r["label"] == 0]
+    fit = [r["text"] for r in rows if 40 <= len(r["text"].split()) <= 70 and r["label"] == 1]
+    fit += [r["text"] for r in rows if 40 <= len(r["text"].split()) <= 70 and r["label"] == 0]
     some = fit[:: max(1, len(fit) // count)][:count]
     pq.write_table(pa.table({"text": some, "bucket": pa.array([18] * len(some), pa.int32())}), folder / "documents.parquet")
     return folder / "documents.parquet"
@@ -272,11 +277,13 @@ def vllm(port: int) -> Iterator[None]:
         "--host", "127.0.0.1", "--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs", str(SLOTS["vllm"]),
         "--enforce-eager",
     ]  # fmt: skip
-    quiet = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-    server = subprocess.Popen(words, env=os.environ | quiet, start_new_session=True, stdout=subprocess.DEVNULL)
+    quiet = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    said = (options.folder or Path(tempfile.gettempdir())) / "vllm.log"
+    with said.open("a") as file:
+        server = subprocess.Popen(words, env=os.environ | quiet, start_new_session=True, stdout=file, stderr=file)
     try:
         while True:
-            assert server.poll() is None, "vLLM ended"
+            assert server.poll() is None, f"vLLM ended: see {said}"
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
                 break
@@ -321,7 +328,9 @@ def serving(log: Path) -> Iterator[str]:
 def run_all(folder: Path, url: str) -> dict[str, Any]:
     """Both recipes. What to report of them."""
     models, log, count = folder / "models.yaml", folder / "requests.log", options.documents
-    models.write_text(f'{MODEL}: {{engine: openai, endpoints: ["{url}"], in_flight: {SLOTS[options.server]}, try_s: 3600}}\n')
+    models.write_text(
+        f'{MODEL}: {{engine: openai, endpoints: ["{url}"], in_flight: {SLOTS[options.server]}, try_s: 3600, patience_s: 60}}\n'
+    )
     options.expected = 5 * count
     settings = {"max_output_tokens": str(TOKENS), "min_output_tokens": "15", "lead_in": "optional", "routing": "v2.1"}
     settings["paths"] = str(documents(options.data, folder, count))
@@ -332,7 +341,8 @@ def run_all(folder: Path, url: str) -> dict[str, Any]:
     asked = _lines(log, "asked")
     both = (rewrites, translations)
     return {
-        "sent_again": len(asked) - len(set(asked)), "in_the_air": sum(k["in_the_air"] for one in both for k in one.found),
+        "sent_again": len(asked) - len(_lines(log, "failed")) - len(set(asked)),
+        "in_the_air": sum(k["in_the_air"] for one in both for k in one.found),
         "had_an_entry": sum(one.asked_in_spite() for one in both), "kills": sum(len(one.found) for one in both),
         "equal_to_replay": equal and same, "requests": len(asked),
     }  # fmt: skip
