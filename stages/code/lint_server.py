@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import resource
+import signal
 import sys
 import sysconfig
 from collections import Counter
@@ -71,8 +72,8 @@ def rss_mb() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 20
 
 
-def serve(folder: str, memory_mb: int, disabled: list[str]) -> None:
-    """Answer until the input ends."""
+def serve(folder: str, memory_mb: int, seconds: float, disabled: list[str]) -> None:
+    """Answer until the input ends, or until a source has taken its CPU seconds: the kernel then ends this process by SIGPROF."""
     # What pylint prints of its own crashes must not stand among the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -87,10 +88,13 @@ def serve(folder: str, memory_mb: int, disabled: list[str]) -> None:
     answers.write("ready\n")
     answers.flush()
     while len(head := sys.stdin.buffer.read(4)) == 4:
-        answer = lint(linter, sys.stdin.buffer.read(int.from_bytes(head, "big")))
+        source = sys.stdin.buffer.read(int.from_bytes(head, "big"))
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        answer = lint(linter, source)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         answers.write(json.dumps(answer | {"rss_mb": rss_mb()}) + "\n")
         answers.flush()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), sys.argv[3].split(",") if sys.argv[3] else [])
+    serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4].split(",") if sys.argv[4] else [])

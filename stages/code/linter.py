@@ -12,6 +12,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,9 @@ SERVER = Path(__file__).with_name("lint_server.py")
 START_SECONDS = 120.0
 """A start takes about a second; a busy machine may need much longer, and that is no file's fault."""
 
+PATIENCE = 8
+"""Seconds on the clock for each CPU second of the limit: for a linter that waits, and for what no signal ends."""
+
 Status = Literal["ok", "fatal", "timeout", "crash"]
 
 
@@ -39,7 +43,7 @@ class Pylint(Params):
     """How pylint is run."""
 
     disabled: tuple[str, ...] = Field(SWALLOW_CODE, description="Message ids that do not count; SwallowCode's.")
-    seconds: float = Field(20.0, gt=0, description="Longest time for one file; then it is a timeout.")
+    seconds: float = Field(20.0, gt=0, description="CPU seconds for one file; then it is a timeout, however busy the machine is.")
     memory_mb: int = Field(2_000, ge=256, description="Address space of the linter; a file that needs more is a crash.")
     recycle_mb: int = Field(600, ge=32, description="The linter is started anew when it has grown beyond this.")
 
@@ -100,7 +104,7 @@ class Linter:
         source = text.encode("utf-8", "replace")
         line = self._exchange(process, len(source).to_bytes(4, "big") + source)
         if line is None:
-            status: Status = "timeout" if process.poll() is None else "crash"
+            status: Status = "timeout" if process.poll() in (None, -signal.SIGPROF) else "crash"
             self.close()
             return Linted(status, {}, 0)
         answer = json.loads(line)
@@ -123,6 +127,7 @@ class Linter:
                 str(SERVER),
                 self._folder,
                 str(self._params.memory_mb),
+                str(self._params.seconds),
                 ",".join(self._params.disabled),
             ]
             environment = {
@@ -151,7 +156,7 @@ class Linter:
         except BrokenPipeError:
             process.wait(5)
             return None
-        return _line(process, time.monotonic() + self._params.seconds)
+        return _line(process, time.monotonic() + PATIENCE * self._params.seconds)
 
 
 def _line(process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
