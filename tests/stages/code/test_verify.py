@@ -108,7 +108,7 @@ ESCAPES = {
     "write outside": "open('{victim}/new', 'w')",
     "overwrite": "open('{victim}/kept.txt', 'w')",
     "remove": "import os; os.unlink('{victim}/kept.txt')",
-    "rename": "import os; os.rename('{victim}', '/tmp/mine')",
+    "rename": "import os; os.rename('{victim}', '/tmp/{mark}')",
     "change rights": "import os; os.chmod('{victim}', 0o777)",
     "read": "print(open('{victim}/kept.txt').read())",
     "read accounts": "print(open('/etc/shadow').read())",
@@ -121,8 +121,8 @@ ESCAPES = {
     "new namespace": "import ctypes; l = ctypes.CDLL(None); raise SystemExit(3 if l.unshare(0x10000000) else 0)",
     "trace": "import ctypes; l = ctypes.CDLL(None); raise SystemExit(3 if l.ptrace(16, 1, 0, 0) else 0)",
     "raise a limit": "import resource; resource.setrlimit(resource.RLIMIT_NPROC, (99, 99))",
-    "fill the disk": "for n in range(50): open(f'f{{n}}', 'wb').write(bytes(7_000_000))",
-    "large file": "open('f', 'wb').write(bytes(20_000_000))",
+    "fill the disk": "for n in range(50): open(f'{mark}-{{n}}', 'wb').write(bytes(7_000_000))",
+    "large file": "open('{mark}', 'wb').write(bytes(20_000_000))",
     "memory": "x = bytearray(2_000_000_000)",
     "processes": "import os\nfor n in range(40):\n    if not os.fork():\n        import time; time.sleep(30)",
 }
@@ -132,14 +132,14 @@ ESCAPES = {
 def test_nothing_gets_out_of_the_cell(cell: sandbox.Ran, tmp_path: Path, name: str) -> None:
     (tmp_path / "kept.txt").write_text("kept")
     tmp_path.chmod(0o755)
-    before = sorted(os.listdir("/tmp"))
-    code = ESCAPES[name].format(victim=tmp_path, port=9)
+    mark = f"escaped-{os.getpid()}"
+    code = ESCAPES[name].format(victim=tmp_path, port=9, mark=mark)
     ran = sandbox.run([*sandbox.python(), "main.py"], {"main.py": code}, QUICK)
     assert ran.status in ("failed", "timeout"), ran
     assert "kept" not in ran.stdout
     assert (tmp_path / "kept.txt").read_text() == "kept"
     assert sorted(os.listdir(tmp_path)) == ["kept.txt"]
-    assert not [new for new in set(os.listdir("/tmp")) - set(before) if "gristmill" in new]
+    assert not [name for name in os.listdir("/tmp") if name.startswith(mark)], "the room of the cell is not our /tmp"
 
 
 def test_a_server_outside_hears_nothing(cell: sandbox.Ran) -> None:
