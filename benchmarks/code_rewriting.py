@@ -32,7 +32,7 @@ SHORT, LONG = 300, 1_300
 """Characters of the files: the answer to a longer one would not end within the tokens that a CPU has time for."""
 
 
-def lay(data: Path, path: Path, count: int) -> int:
+def lay(data: Path, folder: Path, count: int) -> int:
     """Short Python files of all repositories in turn, as Parquet; how many."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -49,9 +49,11 @@ def lay(data: Path, path: Path, count: int) -> int:
         by_repo.setdefault(one["repo"], []).append(one)
     turns = [(number, repo, one) for repo, several in by_repo.items() for number, one in enumerate(several)]
     chosen = [one for _, _, one in sorted(turns, key=lambda turn: turn[:2])][:count]
-    pq.write_table(
-        pa.table({"content": [f["content"] for f in chosen], **{k: [f[k] for f in chosen] for k in ("path", "license")}}), path
-    )
+    # Two files are two units: with one a second worker would have nothing to do.
+    for part in range(2):
+        mine = chosen[part::2]
+        columns = {"content": [f["content"] for f in mine], **{k: [f[k] for f in mine] for k in ("path", "license")}}
+        pq.write_table(pa.table(columns), folder / f"code-{part}.parquet")
     return len(chosen)
 
 
@@ -103,9 +105,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        count = lay(options.data.resolve(), folder / "code.parquet", count)
-        run("code-rewrite", folder / "code.parquet", folder / "store", tokens)
-        run("python-to-cpp", folder / "code.parquet", folder / "store", tokens)
+        count = lay(options.data.resolve(), folder, count)
+        run("code-rewrite", folder / "code-*.parquet", folder / "store", tokens)
+        run("python-to-cpp", folder / "code-*.parquet", folder / "store", tokens)
         found += outcomes(folder / "store", "code_rewrite.styled_checked")
         found += outcomes(folder / "store", "code_rewrite.whole_checked")
         found += outcomes(folder / "store", "python_to_cpp.checked", dropped="translated")
