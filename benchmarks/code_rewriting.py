@@ -15,7 +15,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,6 @@ def main() -> None:
     options = parser.parse_args()
     count, tokens = (4, 160) if options.quick else (options.files, options.tokens)
     found: list[tuple[Any, ...]] = []
-    start = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = options.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +114,7 @@ def main() -> None:
     text = ["## Rewriting with the embedded model", "", machine(), ""]
     text += [
         f"{count} real Python files of {SHORT} to {LONG:,} characters, {MODEL} in the workers, answers of at most {tokens} tokens:",
-        f"{asked} answers in {time.monotonic() - start:.0f} s, {accepted} accepted. A rejected rewrite leaves its source in place,",
+        f"{asked} answers, {accepted} accepted. A rejected rewrite leaves its source in place,",
         "a rejected translation is dropped. `empty` is an answer without code, and says why.",
         "",
         *table(found),
