@@ -136,8 +136,10 @@ def test_a_node_that_goes_away_costs_no_row(mill, cluster, engine, engines):
     node = cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
     executor = mill(engine.folder / "store")
 
+    over = threading.Event()
+
     def pull_the_plug():
-        while not any(h.trial for h in executor._hands):
+        while not over.is_set() and not any(h.trial for h in executor._hands):
             time.sleep(0.05)
         time.sleep(1.0)
         cluster.remove_node(node, allow_graceful=False)
@@ -145,6 +147,7 @@ def test_a_node_that_goes_away_costs_no_row(mill, cluster, engine, engines):
     thread = threading.Thread(target=pull_the_plug)
     thread.start()
     result = sick(engine, "sleepy", "sleepy", executor)
+    over.set()
     thread.join()
     assert result.code == 0, result.errors
     assert engine.head("judged")["rows"] == 24
@@ -153,20 +156,23 @@ def test_a_node_that_goes_away_costs_no_row(mill, cluster, engine, engines):
 
 def test_a_worker_that_is_killed_is_replaced(mill, engine):
     executor = mill(engine.folder / "store")
+    over, killed = threading.Event(), []
 
     def kill_one():
         import ray
 
-        while not executor._hands:
+        while not over.is_set() and not executor._hands:
             time.sleep(0.05)
-        _, pid, sees = ray.get(executor._hands[0].actor.hello.remote())
-        assert sees
+        _, pid, _ = ray.get(executor._hands[0].actor.hello.remote())
         os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
 
     thread = threading.Thread(target=kill_one)
     thread.start()
     result = sick(engine, "sleepy", "sleepy", executor)
+    over.set()
     thread.join()
+    assert killed
     assert result.code == 0, result.errors
     assert engine.head("judged")["rows"] == 24
 
