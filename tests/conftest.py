@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +161,72 @@ def shared() -> Path:
 @pytest.fixture
 def inline() -> type[Inline]:
     return Inline
+
+
+class Model(http.server.ThreadingHTTPServer):
+    """Answers a chat with what its rule says to the last message; PermissionError in the rule is a 401.
+
+    `usage` are the tokens (prompt, completion) that every answer tells of; None: as many as there are words.
+    """
+
+    def __init__(self, rule: Callable[[str], str], usage: tuple[int, int] | None) -> None:
+        super().__init__(("127.0.0.1", 0), _Playing)
+        self.rule, self.usage = rule, usage
+        self.asked: Counter[str] = Counter()
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """For `endpoints`."""
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class _Playing(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
+        model = self.server
+        assert isinstance(model, Model)
+        with model.lock:
+            model.asked[asked] += 1
+        try:
+            text = model.rule(asked)
+        except PermissionError:
+            self._send(401, b"")
+            return
+        prompt, completion = model.usage or (len(asked.split()), len(text.split()))
+        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop", "index": 0}
+        usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+        self._send(200, json.dumps({"choices": [choice], "usage": usage}).encode())
+
+    def _send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Silence."""
+
+
+@contextmanager
+def _played(rule: Callable[[str], str] = str, usage: tuple[int, int] | None = None) -> Iterator[Model]:
+    """A server that is there inside the block; its rule can be set at any time."""
+    model = Model(rule, usage)
+    thread = threading.Thread(target=model.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield model
+    finally:
+        model.shutdown()
+        thread.join()
+        model.server_close()
+
+
+@pytest.fixture(scope="session")
+def play() -> Callable[..., AbstractContextManager[Model]]:
+    """`with play(rule) as model:` is a language model on loopback; `model.url` is its endpoint."""
+    return _played
 
 
 class Tmux:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import base64
-import http.server
-import json
-import threading
 
 import pytest
 
@@ -55,34 +52,15 @@ run: {models: {rules: {engine: openai, endpoints: ["URL"], in_flight: 4, price_p
 """.replace("COUNT", COUNT)
 
 
-class Model(http.server.BaseHTTPRequestHandler):
-    """Tells every second word, and refuses what is about rain."""
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][-1]["content"]
-        text = "I am sorry." if "rain" in asked else " ".join(asked.split()[1::2])
-        usage = {"prompt_tokens": len(asked.split()), "completion_tokens": len(text.split())}
-        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop", "index": 0}
-        body = json.dumps({"choices": [choice], "usage": usage}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Silence."""
+def every_second_word(asked):
+    """What the model says, who refuses what is about rain."""
+    return "I am sorry." if "rain" in asked else " ".join(asked.split()[1::2])
 
 
 @pytest.fixture(scope="module")
-def server():
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_address[1]}/v1"
-    running.shutdown()
-    running.server_close()
-    thread.join()
+def server(play):
+    with play(every_second_word) as model:
+        yield model.url
 
 
 @pytest.fixture(scope="module")

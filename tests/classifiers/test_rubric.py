@@ -1,9 +1,5 @@
 """Grades by a language model: what is asked, what counts as a grade, and from grades to a trained head through a recipe."""
 
-import http.server
-import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,34 +71,10 @@ def test_every_packaged_rubric_can_be_asked() -> None:
     assert all("The mill grinds corn." in text and "SCORE: n" in text for text in asked.values())
 
 
-class Server(http.server.BaseHTTPRequestHandler):
-    """Grades by the share of words about the mill, and counts what it was asked."""
-
-    asked = 0
-
-    def do_POST(self) -> None:
-        Server.asked += 1
-        form = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = form["messages"][-1]["content"].rpartition("Extract:")[2].split()
-        said = f"Because.\nSCORE: {round(5 * sum(w in ('mill', 'corn', 'flour') for w in text) / len(text))}"
-        choice = {"message": {"role": "assistant", "content": said}, "finish_reason": "stop", "index": 0}
-        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: Any) -> None: ...
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    server.shutdown()
-    server.server_close()
+def share_of_the_mill(asked: str) -> str:
+    """Grades by the share of words about the mill."""
+    text = asked.rpartition("Extract:")[2].split()
+    return f"Because.\nSCORE: {round(5 * sum(w in ('mill', 'corn', 'flour') for w in text) / len(text))}"
 
 
 RECIPE = """
@@ -116,7 +88,7 @@ run: {{models: {{grader: {model}}}}}
 """
 
 
-def test_grades_become_a_head_and_a_second_run_pays_nothing(engines: Any, url: str) -> None:
+def test_grades_become_a_head_and_a_second_run_pays_nothing(engines: Any, play: Any) -> None:
     pytest.importorskip("aiohttp")
     words = ["mill", "corn", "flour", "buy", "cheap", "deal"]
     rows = [
@@ -124,11 +96,10 @@ def test_grades_become_a_head_and_a_second_run_pays_nothing(engines: Any, url: s
     ]
     engine = engines("asked")
     path = engine.rows("rows.jsonl", [*rows, {"id": "f" * 32, "text": "  "}])
-    served = RECIPE.format(path=path, model=f'{{engine: openai, endpoints: ["{url}"], in_flight: 4}}')
-    Server.asked = 0
-    result = engine.run(served)
+    with play(share_of_the_mill, usage=(7, 3)) as model:
+        result = engine.run(RECIPE.format(path=path, model=f'{{engine: openai, endpoints: ["{model.url}"], in_flight: 4}}'))
     assert result.code == 0, result.errors
-    assert Server.asked == 60
+    assert model.asked.total() == 60
     grades = {r["grade"] for r in engine.table("graded") if r["grade"] is not None}
     assert grades == {0.0, 4.0}
     assert [r["drop_reason"] for r in engine.table("graded")].count("no_text") == 1
@@ -138,5 +109,5 @@ def test_grades_become_a_head_and_a_second_run_pays_nothing(engines: Any, url: s
     assert min(scores[f"{i:032x}"] for i in range(0, 60, 2)) > max(scores[f"{i:032x}"] for i in range(1, 60, 2))
     before = engine.digests()
     assert engine.run(RECIPE.format(path=path, model="{engine: replay}")).code == 0
-    assert Server.asked == 60
+    assert model.asked.total() == 60
     assert engine.digests() == before

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import threading
 from collections import Counter
 from typing import ClassVar
@@ -57,47 +55,30 @@ run: {{models: {{test-model: {{engine: openai, endpoints: ["{url}"], in_flight: 
 """
 
 
-class Server(http.server.BaseHTTPRequestHandler):
-    """Answers every chat with its last message in capitals, and counts."""
+class Server:
+    """How the model of a test is: it answers with the last message in capitals."""
 
     seen: ClassVar[Counter[str]] = Counter()
     broken = False
     gate = threading.Event()
     """Answers are held back until it is set."""
 
-    def do_POST(self):
-        form = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        last = form["messages"][-1]["content"]
-        Server.seen[last] += 1
-        Server.gate.wait(300)
-        if Server.broken:
-            self.send_response(401)
-            self.end_headers()
-            return
-        choice = {"message": {"role": "assistant", "content": last.upper()}, "finish_reason": "stop", "index": 0}
-        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
 
-    def log_message(self, *_):
-        """Silence."""
+def capitals(text):
+    Server.gate.wait(300)
+    if Server.broken:
+        raise PermissionError
+    return text.upper()
 
 
 @pytest.fixture
-def server():
-    Server.seen, Server.broken = Counter(), False
+def server(play):
+    Server.broken = False
     Server.gate.set()
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_address[1]}/v1"
-    Server.gate.set()
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with play(capitals, usage=(7, 3)) as model:
+        Server.seen = model.asked
+        yield model.url
+        Server.gate.set()
 
 
 TEXTS = ["one", "please refuse", "split this", "poison", "nothing", "one", "left out"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,46 +76,11 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ran]:
     return run
 
 
-class Playing(http.server.BaseHTTPRequestHandler):
-    """A chat completion whose words are what the server's rule says to the last message."""
-
-    def do_POST(self) -> None:
-        form = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        assert isinstance(self.server, Model)
-        message = {"role": "assistant", "content": self.server.rule(form["messages"][-1]["content"])}
-        usage = {"prompt_tokens": 50, "completion_tokens": 20}
-        choice = {"message": message, "finish_reason": "stop", "index": 0}
-        body = json.dumps({"choices": [choice], "usage": usage}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None: ...
-
-
-class Model(http.server.ThreadingHTTPServer):
-    """Plays a language model on loopback; a test sets the rule."""
-
-    rule: Callable[[str], str] = staticmethod(str)
-
-    @property
-    def url(self) -> str:
-        """For `endpoints`."""
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
 @pytest.fixture
-def model() -> Iterator[Model]:
-    """A model server that runs as long as the test."""
-    server = Model(("127.0.0.1", 0), Playing)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def model(play: Any) -> Iterator[Any]:
+    """A language model on loopback that runs as long as the test, which sets its rule."""
+    with play(usage=(50, 20)) as server:
+        yield server
 
 
 @pytest.fixture
