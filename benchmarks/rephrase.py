@@ -247,6 +247,8 @@ def acceptance(store: Path, recipe: str, asked: dict[str, str], checked: str) ->
         task = f"where task = '{label}'" if label else ""
         found = catalog.run(f"select drop_reason from {recipe}.{checked}_all {task}").fetchall()
         bad = Counter(why for (why,) in found if why)
+        if not label:  # checks on the frame of the step itself show its refusals once more
+            bad -= refused
         came = sum(1 for why, *_ in rows if not why)
         good = came - sum(bad.values())
         reasons = ", ".join(f"{why} {n}" for why, n in (refused + bad).most_common(6))
