@@ -14,9 +14,10 @@ from typing import Any, Final
 import numpy as np
 
 from stages import characters as ch
+from stages.compiled import inlined, kernel, making
 from stages.english_exceptions import LONGEST as _LONGEST_EXCEPTION
 from stages.english_exceptions import SLOTS
-from stages.splitting import AFTER_LINE, AFTER_PARAGRAPH, AFTER_SPACE, decode, gap_after, inlined, kernel, put, slot
+from stages.splitting import AFTER_LINE, AFTER_PARAGRAPH, AFTER_SPACE, decode, gap_after, put, slot
 
 _LETTER, _SPACE, _UPPER, _LOWER, _QUOTE = ch.LETTER, ch.SPACE, ch.UPPER, ch.LOWER, ch.QUOTE
 _ALNUM = ch.ALNUM
@@ -346,7 +347,7 @@ def chunk(
     return at
 
 
-@kernel
+@making
 def spacy_like(
     data: Any, offsets: Any, table: Any, fold: Any, units: Any, keys: Any, cuts: Any, shapes: Any, out: Any, ends: Any
 ) -> int:

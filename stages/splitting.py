@@ -7,14 +7,12 @@ half a second to import and the kernels some seconds to compile once per machine
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
-import numba
 import numpy as np
 
 from stages import characters as ch
-
-F = TypeVar("F")
+from stages.compiled import inlined, kernel, making
 
 HAS_LETTER: Final = 1
 SOLID: Final = 2
@@ -37,16 +35,6 @@ _SHIFT, _HALF = np.uint64(32), np.uint64(29)
 _LETTER, _SPACE, _MARKS, _PUNCT, _TERMINAL = ch.LETTER, ch.SPACE, ch.MARKS, ch.PUNCT, ch.TERMINAL
 _DIGIT, _LONE, _COMBINING, _ALNUM = ch.DIGIT, ch.LONE, ch.COMBINING, ch.ALNUM
 _SIZE = ch.SIZE
-
-
-def kernel(function: F) -> F:
-    """`numba.njit` with the cache on disk and the GIL released, typed as the function it wraps."""
-    return cast("F", numba.njit(cache=True, nogil=True)(function))
-
-
-def inlined(function: F) -> F:
-    """A kernel that its callers swallow whole."""
-    return cast("F", numba.njit(cache=True, nogil=True, inline="never", forceinline=True)(function))
 
 
 @kernel
@@ -185,7 +173,7 @@ def plain_document(codes: Any, places: Any, n: int, table: Any, fold: Any, out: 
     return at
 
 
-@kernel
+@making
 def plain(data: Any, offsets: Any, table: Any, fold: Any, out: Any, ends: Any) -> int:
     """Cut every document; `ends` takes the running number of tokens. -1 when `out` is too short."""
     longest = 0

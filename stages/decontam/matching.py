@@ -12,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from stages import characters as ch
+from stages.compiled import inlined, kernel, making
 from stages.dedup.shingles import code_point, mixed, power
-from stages.splitting import inlined, kernel, slot
+from stages.splitting import slot
 
 _BASE, _SEED, _LENGTH = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xCBF29CE484222325), np.uint64(0xC2B2AE3D27D4EB4F)
 _WORD, _LONE, _COMBINING = ch.ALNUM | ch.COMBINING, ch.LONE, ch.COMBINING
@@ -72,7 +73,7 @@ def gram_hash(value: Any, words: Any) -> Any:
     return key if key != _ZERO else np.uint64(1)
 
 
-@kernel
+@making
 def item_grams(data: Any, size: int, least: int, table: Any, fold: Any, out: Any) -> Any:
     """(grams, words) of an item: all grams of `size` words, or all its words as one gram where it has `least` to `size`."""
     ring, leaving = np.empty(size, np.uint64), power(size)
@@ -105,7 +106,7 @@ def put(grams: Any, keys: Any, first: Any) -> None:
         keys[place], first[place] = grams[gram], gram
 
 
-@kernel
+@making
 def scan(data: Any, offsets: Any, lengths: Any, table: Any, fold: Any, keys: Any, first: Any, hits: Any) -> int:
     """Every gram of the items in the texts: (row, gram, start, stop) into `hits`; -1 when there are more than it holds."""
     longest, mask, count = lengths[-1], np.uint64(keys.shape[0] - 1), 0

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.splitting import inlined, kernel
+from stages.compiled import inlined, kernel
 
 Int64 = NDArray[np.int64]
 PIECE: Final = 1 << 18

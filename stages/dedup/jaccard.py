@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from stages import characters
 from stages.analysis import text_buffers, token_view
+from stages.compiled import kernel, making
 from stages.dedup.components import find
 from stages.dedup.shingles import BLOCK, character_shingles, mixed, power
-from stages.splitting import SOLID, kernel
+from stages.splitting import SOLID
 
 SKETCH: Final = 65_536
 """Hashes of a set that are kept, the smallest: exact below, and beyond that the bottom-k estimate, off by 0.2 % at most
@@ -40,7 +41,7 @@ def shingle_sets(batch: pa.Table, kind: Any) -> pa.Array:
     return pa.array([hashes.tobytes() for hashes in made], pa.large_binary())
 
 
-@kernel
+@making
 def character_set(data: Any, start: int, stop: int, size: int, folded: bool, table: Any, fold: Any, out: Any) -> int:
     """All shingle hashes of a text, with repetitions; `out` holds one a byte of the text."""
     ring, sink, state = np.empty(size, np.int64), np.empty(BLOCK, np.uint32), np.zeros(4, np.uint64)
@@ -53,7 +54,7 @@ def character_set(data: Any, start: int, stop: int, size: int, folded: bool, tab
     return total
 
 
-@kernel
+@making
 def word_set(tokens: Any, first: int, last: int, size: int, out: Any) -> int:
     """All shingle hashes of a document's words, with repetitions."""
     ring, leaving = np.empty(size, np.uint64), power(size)
@@ -91,7 +92,7 @@ def similarity(hashes: Any, a: int, a_stop: int, b: int, b_stop: int, limit: int
     return both / union if union else 0.0
 
 
-@kernel
+@making
 def verified(bands: Any, hashes: Any, offsets: Any, edges: Any, least: float) -> Any:
     """For each row the first row of its verified component; rows of a cluster lie together, best first.
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from stages import characters as ch
+from stages.compiled import inlined, kernel, making
 from stages.dedup.shingles import code_point, mixed, power
-from stages.splitting import inlined, kernel, slot
+from stages.splitting import slot
 
 _BASE, _OTHER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _ALNUM, _COMBINING, _DIGIT = ch.ALNUM, ch.COMBINING, ch.DIGIT
@@ -178,7 +179,7 @@ def pieces(
     return count
 
 
-@kernel
+@making
 def anchors(data: Any, offsets: Any, size: int, gram: int, keys: Any, places: Any, owner: Any) -> int:
     """Winnowed anchors: in every `size` bytes the `gram` bytes of smallest hash, the last of equal ones; -1 when out of room.
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages import characters as ch
-from stages.splitting import SOLID, inlined, kernel, slot
+from stages.compiled import inlined, kernel, making
+from stages.splitting import SOLID, slot
 
 BLOCK: Final = 2048
 """Shingle hashes that are collected before the permutations run over them: 8 KB, so that all of it stays in cache."""
@@ -147,7 +148,7 @@ def _back(data: Any, at: Any) -> Any:
     return at
 
 
-@kernel
+@making
 def by_characters(
     data: Any, offsets: Any, size: int, folded: bool, table: Any, fold: Any, masks: Any, factors: Any, out: Any, units: Any
 ) -> None:
@@ -166,7 +167,7 @@ def by_characters(
         put_bands(minima, out[row])
 
 
-@kernel
+@making
 def by_words(tokens: Any, firsts: Any, size: int, masks: Any, factors: Any, out: Any, units: Any) -> None:
     """Bands of documents under shingles of `size` words: lower-cased tokens of the analysis, bare punctuation left out."""
     ring, sink, minima = np.empty(size, np.uint64), np.empty(BLOCK, np.uint32), np.empty(masks.shape[0], np.uint32)

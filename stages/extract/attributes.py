@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.extract.compiled import kernel
+from stages.compiled import kernel
 from stages.extract.markup import find, hash_of, lower, seek
 from stages.extract.tags import (
     A_ARIA,

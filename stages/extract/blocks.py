@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.compiled import kernel, making
 from stages.extract.attributes import S_CLASS, S_HREF, S_MASK, S_SKIP, S_TOKEN, read_attributes
-from stages.extract.compiled import kernel
 from stages.extract.formulas import write_formulas
 from stages.extract.markup import END, START, TEXT, has_formulas, tokenize
 from stages.extract.tags import BLOCK, ID, KIND, SKIP
@@ -255,10 +255,12 @@ def _end(tag: int, state: State, out: NDArray[np.uint8], nodes: Table, blocks: T
 @kernel
 def walk(
     page: NDArray[np.uint8], tokens: Table, count: int, state: State, out: NDArray[np.uint8], nodes: Table, blocks: Table,
-    classes: NDArray[np.uint32],
+    classes: NDArray[np.uint32], stack: NDArray[np.int32], barred: NDArray[np.bool_],
 ) -> None:  # fmt: skip
-    """Fill nodes, blocks, class-name hashes and text; the counts stand in `state`. Node 0 is the page itself."""
-    stack, barred = np.zeros(MAX_DEPTH, np.int32), np.zeros(KIND.size, np.bool_)
+    """Fill nodes, blocks, class-name hashes and text; the counts stand in `state`. Node 0 is the page itself.
+
+    `stack` has `MAX_DEPTH` zeros and `barred` a False for each tag.
+    """
     state[S_NODES], nodes[0] = 1, 0
     at = 0
     while at < count:
@@ -304,7 +306,7 @@ class Page(NamedTuple):
 _ABOUT = np.isin(np.arange(KIND.size), [ID[name] for name in ("html", "meta", "link", "time")])
 
 
-@kernel
+@making
 def about(tokens: Table) -> Table:
     """Tokens of start tags that tell something about the page."""
     count = 0
@@ -357,7 +359,8 @@ def read_page(html: bytes, *, formulas: bool = True) -> Page:
     state, rows = np.zeros(S_SIZE, np.int64), len(tokens) + 2
     out, classes = _BUFFERS.get("out", len(html) + 16, 1, np.uint8), _BUFFERS.get("classes", len(html) // 2 + 16, 1, np.uint32)
     nodes, blocks = _BUFFERS.get("nodes", rows, 11, np.int32), _BUFFERS.get("blocks", rows, 11, np.int32)
-    walk(np.frombuffer(html, np.uint8), tokens, len(tokens), state, out[:, 0], nodes, blocks, classes[:, 0])
+    stack, barred = np.zeros(MAX_DEPTH, np.int32), np.zeros(KIND.size, np.bool_)
+    walk(np.frombuffer(html, np.uint8), tokens, len(tokens), state, out[:, 0], nodes, blocks, classes[:, 0], stack, barred)
     return Page(
         html, out[: state[S_OUT], 0].copy(), nodes[: state[S_NODES]].copy(), blocks[: state[S_BLOCKS]].copy(),
         classes[: state[S_TOKEN], 0].copy(), html[state[S_TITLE0] : state[S_TITLE1]], about(tokens),

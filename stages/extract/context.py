@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.compiled import kernel, making
 from stages.extract.blocks import B_NODE, N_BLOCK0, N_BLOCK1, N_PARENT, N_PATH
-from stages.extract.compiled import kernel
 from stages.extract.wording import W_WORDS
 
 Ints = NDArray[np.int32]
@@ -23,7 +23,7 @@ REACHES = (3, 8, 25)
 COLUMNS = 1 + 2 * STEPS + LEVELS + 2 * len(REACHES) + KIN + 6
 
 
-@kernel
+@making
 def threshold(chance: Floats, words: Floats) -> float:
     """The chance above which blocks are kept so that expected word F1 is highest.
 
@@ -42,7 +42,7 @@ def threshold(chance: Floats, words: Floats) -> float:
     return cut
 
 
-@kernel
+@making
 def _kin(chance: Floats, blocks: Ints, nodes: Ints, words: Floats, level: int) -> Any:
     """Mean chance, by words, of the blocks whose element (`level` up) has the same path."""
     size = 1
@@ -71,7 +71,7 @@ def _mean(sums: NDArray[np.float64], low: int, high: int) -> Any:
     return (sums[high, 1] - sums[low, 1]) / (sums[high, 0] - sums[low, 0])
 
 
-@kernel
+@making
 def surround(chance: Floats, blocks: Ints, nodes: Ints, counts: Floats) -> Floats:
     """Features of the second look (blocks x `COLUMNS`) from the chances of the first."""
     n = len(blocks)
@@ -103,7 +103,7 @@ def surround(chance: Floats, blocks: Ints, nodes: Ints, counts: Floats) -> Float
     return table
 
 
-@kernel
+@making
 def beside(table: Floats, around: Floats, rows: NDArray[np.int64]) -> Floats:
     """Features of both looks for some blocks, by column: features x rows."""
     wide = table.shape[1]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.compiled import kernel, making
 from stages.extract.blocks import (
     B_BREAKS,
     B_IMAGES,
@@ -27,7 +28,6 @@ from stages.extract.blocks import (
     N_TOKEN0,
     N_TOKEN1,
 )  # fmt: skip
-from stages.extract.compiled import kernel
 from stages.extract.tags import ID
 from stages.extract.wording import (
     W_BYTES,
@@ -68,11 +68,19 @@ SUMS = 7
 
 
 @kernel
+def _copy(source: Any, row: Any, at: int) -> int:
+    """Write `source` into `row` from `at` on, in place; numba's own way of slices makes room for two that overlap."""
+    for n in range(source.size):
+        row[at + n] = source[n]
+    return at + int(source.size)
+
+
+@making
 def _sums(blocks: Ints, counts: Floats) -> NDArray[np.float64]:
     sums = np.zeros((len(blocks) + 1, SUMS), np.float64)
     for i in range(len(blocks)):
         row = counts[i]
-        sums[i + 1] = sums[i]
+        _copy(sums[i], sums[i + 1], 0)
         sums[i + 1, 0] += row[W_WORDS]
         sums[i + 1, 1] += row[W_BYTES]
         sums[i + 1, 2] += blocks[i, B_LINKED]
@@ -84,13 +92,13 @@ def _sums(blocks: Ints, counts: Floats) -> NDArray[np.float64]:
     return sums
 
 
-@kernel
+@making
 def _paths(nodes: Ints, classes: NDArray[np.uint32], weights: Floats) -> tuple[Floats, Floats]:
     """For each element the counts of `WATCHED` above it (itself included), and its class weights: own, sum, min, max."""
     above, named = np.zeros((len(nodes), _WATCHES), np.float32), np.zeros((len(nodes), 4), np.float32)
     for n in range(1, len(nodes)):
         parent = nodes[n, N_PARENT]
-        above[n] = above[parent]
+        _copy(above[parent], above[n], 0)
         watch = _WATCH[nodes[n, N_TAG]]
         if watch >= 0:
             above[n, watch] += 1
@@ -103,7 +111,7 @@ def _paths(nodes: Ints, classes: NDArray[np.uint32], weights: Floats) -> tuple[F
     return above, named
 
 
-@kernel
+@making
 def _groups(blocks: Ints, nodes: Ints, counts: Floats, level: int) -> Floats:
     """For each block: number, words and linked bytes share of the blocks whose element (`level` up) has the same path."""
     size = 1
@@ -130,7 +138,7 @@ def _groups(blocks: Ints, nodes: Ints, counts: Floats, level: int) -> Floats:
     return found
 
 
-@kernel
+@making
 def _repeats(hashes: Ints) -> Floats:
     """How often the text of each block stands on the page."""
     order = np.argsort(hashes)
@@ -144,7 +152,7 @@ def _repeats(hashes: Ints) -> Floats:
     return found
 
 
-@kernel
+@making
 def _candidate(blocks: Ints, nodes: Ints, counts: Floats) -> Any:
     """The element with most words of sentences directly below it (grandchildren count half), after Readability's idea."""
     score = np.zeros(len(nodes), np.float32)
@@ -157,7 +165,7 @@ def _candidate(blocks: Ints, nodes: Ints, counts: Floats) -> Any:
     return np.argmax(score)
 
 
-@kernel
+@making
 def _page(blocks: Ints, nodes: Ints, counts: Floats, sums: NDArray[np.float64], best: int, page: Floats) -> None:
     """Features of the whole page, the same for all blocks."""
     total, n = sums[-1], max(1, len(blocks))
@@ -201,8 +209,7 @@ def _elements(node: int, nodes: Ints, above: Floats, named: Floats, sums: NDArra
     """The elements that hold the block."""
     at = 0
     row[at], row[at + 1], row[at + 2], row[at + 3] = nodes[node, N_DEPTH], named[node, 1], named[node, 2], named[node, 3]
-    row[4 : 4 + _WATCHES] = above[node]
-    at = 4 + _WATCHES
+    at = _copy(above[node], row, 4)
     for bit in range(BITS):
         own, path, inner = nodes[node, N_MASK] >> bit & 1, nodes[node, N_PATH_MASK] >> bit & 1, inline >> bit & 1
         row[at + bit] = 3 * inner + own + path
@@ -278,7 +285,7 @@ def _since(tag: int, since: Ints) -> None:
         since[2] = 0
 
 
-@kernel
+@making
 def describe(blocks: Ints, nodes: Ints, classes: NDArray[np.uint32], weights: Floats, counts: Floats, hashes: Ints) -> Floats:
     """The feature matrix of a page (blocks x `COLUMNS`); `counts` and `hashes` come from `wording.measure_all`."""
     table = np.empty((len(blocks), COLUMNS), np.float32)
@@ -297,6 +304,7 @@ def describe(blocks: Ints, nodes: Ints, classes: NDArray[np.uint32], weights: Fl
         at += _elements(node, nodes, above, named, sums, row[at:], blocks[i, B_INLINE])
         at += _near(i, blocks, nodes, counts, row[at:])
         at += _place(i, node, best, since, nodes, sums, row[at:])
-        row[at : at + 3], row[at + 3 : at + 6] = groups[0, i], groups[1, i]
-        row[at + 6 : at + 6 + PAGE] = page
+        at = _copy(groups[0, i], row, at)
+        at = _copy(groups[1, i], row, at)
+        _copy(page, row, at)
     return table

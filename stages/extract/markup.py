@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.extract.compiled import inlined, kernel
+from stages.compiled import inlined, kernel
 from stages.extract.tags import ID, KIND, RAW, TAG_TABLE
 
 TEXT, START, END, RAWTEXT = 0, 1, 2, 3

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.compiled import kernel, making
 from stages.extract.blocks import Page, Table
-from stages.extract.compiled import kernel
 from stages.extract.markup import lower
 from stages.extract.tags import ID
 
@@ -76,7 +76,7 @@ def _has_stem(page: NDArray[np.uint8], at: int, stop: int) -> bool:
     return False
 
 
-@kernel
+@making
 def _telling(page: NDArray[np.uint8], about: Table) -> NDArray[np.bool_]:
     """Which tags hold a stem, or are no `meta` and no `link`."""
     found = np.zeros(len(about), np.bool_)

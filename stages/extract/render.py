@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.compiled import making
 from stages.extract.blocks import B_NODE, B_PRE, B_TEXT0, B_TEXT1, N_PARENT, N_TAG, Page
-from stages.extract.compiled import kernel
 from stages.extract.tags import ID
 
 Ints = NDArray[np.int32]
@@ -22,13 +22,14 @@ LONGEST_CELL = 400
 """Bytes of a cell in a pipe row; tables with longer cells lay out a page and are written as paragraphs."""
 
 
-@kernel
+@making
 def layout(nodes: Ints) -> Ints:
     """Layout (`L_*`) of every element, inherited from its parent."""
     found = np.zeros((len(nodes), 7), np.int32)
     for n in range(1, len(nodes)):
         row, tag = found[n], nodes[n, N_TAG]
-        row[:] = found[nodes[n, N_PARENT]]
+        for column in range(7):
+            row[column] = found[nodes[n, N_PARENT], column]
         if tag == _LI:
             row[L_ITEM] = n
         elif tag == _TR:

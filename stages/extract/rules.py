@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.compiled import making
 from stages.extract.blocks import B_LINKED, B_NODE, N_BLOCK0, N_BLOCK1, N_MASK, N_PARENT, N_TAG
-from stages.extract.compiled import kernel
 from stages.extract.tags import ID, ROLES
 from stages.extract.wording import W_BYTES, W_ENDS, W_WORDS
 
@@ -25,7 +25,7 @@ LONG, SHORT = 15, 1
 """Words of a block that stands by itself, and of one in the company of sentences."""
 
 
-@kernel
+@making
 def _outside(nodes: Ints, sums: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Boilerplate elements, and all below them. One that holds much of the page is none, whatever its class says."""
     found = np.zeros(len(nodes), np.bool_)
@@ -36,7 +36,7 @@ def _outside(nodes: Ints, sums: NDArray[np.float64]) -> NDArray[np.bool_]:
     return found
 
 
-@kernel
+@making
 def _plain(blocks: Ints, nodes: Ints, counts: Floats) -> NDArray[np.bool_]:
     """Blocks outside of boilerplate elements that are not mostly links."""
     sums = np.zeros(len(blocks) + 1, np.float64)
@@ -49,7 +49,7 @@ def _plain(blocks: Ints, nodes: Ints, counts: Floats) -> NDArray[np.bool_]:
     return found
 
 
-@kernel
+@making
 def _home(blocks: Ints, nodes: Ints, counts: Floats, plain: NDArray[np.bool_]) -> int:
     """The deepest element that holds three quarters of the words of all plain sentences."""
     sums = np.zeros(len(blocks) + 1, np.float64)
@@ -64,7 +64,7 @@ def _home(blocks: Ints, nodes: Ints, counts: Floats, plain: NDArray[np.bool_]) -
     return home
 
 
-@kernel
+@making
 def keep(blocks: Ints, nodes: Ints, counts: Floats) -> NDArray[np.bool_]:
     """Which blocks are main text: plain ones inside the home of the page's sentences, and long sentences outside of it."""
     plain = _plain(blocks, nodes, counts)

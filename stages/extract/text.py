@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.extract.compiled import inlined, kernel
+from stages.compiled import inlined, kernel
 from stages.extract.markup import find
 from stages.extract.tags import ENTITY_TABLE, LEGACY_TABLE, WINDOWS_1252
 

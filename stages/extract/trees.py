@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.extract.compiled import kernel
+from stages.compiled import kernel, making
 
 Floats = NDArray[np.float32]
 LEAVES = 32
@@ -95,7 +95,7 @@ def _leaves(left: NDArray[np.uint32], value: Floats, total: Floats) -> None:
         total[row] += value[np.uint32(lowest * np.uint32(_DE_BRUIJN)) >> np.uint32(27)]
 
 
-@kernel
+@making
 def chances_of(columns: Floats, forest: Scorer) -> Floats:
     """Chances (see `chances`) from features by column: features x rows."""
     total, left = np.zeros(columns.shape[1], np.float32), np.empty(columns.shape[1], np.uint32)
@@ -109,7 +109,7 @@ def chances_of(columns: Floats, forest: Scorer) -> Floats:
     return total
 
 
-@kernel
+@making
 def chances(table: Floats, forest: Scorer) -> Floats:
     """The chance of each row of features: the logistic of the sum over all trees, rounded to 2^-16 for equal bytes anywhere."""
     return chances_of(np.ascontiguousarray(table.T), forest)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.compiled import kernel, making
 from stages.extract.blocks import B_TEXT0, B_TEXT1
-from stages.extract.compiled import kernel
 from stages.extract.markup import lower
 
 (
@@ -159,7 +159,7 @@ def word_slots(text: Bytes, start: int, stop: int, slots: NDArray[np.int32]) -> 
     return count
 
 
-@kernel
+@making
 def measure_all(
     text: Bytes, blocks: NDArray[np.int32], lexicon: NDArray[np.float32], title: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -170,7 +170,7 @@ def measure_all(
     return counts, hashes
 
 
-@kernel
+@making
 def title_set(text: Bytes) -> NDArray[np.bool_]:
     """The words of a title as 1,024 flags over their slots."""
     flags, slots = np.zeros(1024, np.bool_), np.empty(text.size + 1, np.int32)

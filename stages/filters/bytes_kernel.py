@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.splitting import inlined, kernel
+from stages.compiled import inlined, kernel
 
 _FNV, _MIX, _HALF = np.uint64(0xCBF29CE484222325), np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 import numpy as np
 
 from stages import characters as ch
+from stages.compiled import inlined, making
 from stages.filters.bytes_kernel import space_at, trimmed
 from stages.filters.line_kernels import ends_with, last_code, phrases_in
-from stages.splitting import AFTER_SPACE, HAS_LETTER, decode, inlined, kernel, slot
+from stages.splitting import AFTER_SPACE, HAS_LETTER, decode, slot
 
 COUNTS: Final = (
     "chars", "other_chars", "digits", "spaces", "brackets", "url_chars", "words", "letter_words", "word_chars", "longest_word",
@@ -95,7 +96,7 @@ def count_boilerplate(data: Any, start: int, stop: int, phrases: Any, row: Any) 
     row[14] += found != 0
 
 
-@kernel
+@making
 def counts(
     data: Any, offsets: Any, tokens: Any, starts: Any, marks: Any, table: Any, heads: Any, texts: Any, ends: Any, groups: Any,
     out: Any,

@@ -7,8 +7,9 @@ from typing import Any, Final
 import numpy as np
 
 from stages import characters as ch
+from stages.compiled import inlined, kernel, making
 from stages.filters.bytes_kernel import break_at, chars_in, count_byte, digest_bytes, mask_for, seen_before, space_at, trimmed
-from stages.splitting import AFTER_LINE, ALL_PUNCT, STOP, inlined, kernel, slot
+from stages.splitting import AFTER_LINE, ALL_PUNCT, STOP, slot
 
 FINEWEB: Final = ("lines", "ended_lines", "short_lines", "dup_line_chars", "chars", "line_feeds")
 CLEANING: Final = ("lines", "long_word", "no_end_mark", "few_words", "javascript", "policy", "kept")
@@ -54,7 +55,7 @@ def space_only(data: Any, a: int, b: int) -> bool:
     return True
 
 
-@kernel
+@making
 def fineweb_counts(data: Any, offsets: Any, short: int, marks: Any, terminals: bool, table: Any, out: Any) -> None:
     """Fill out[row] with FINEWEB; lines are cut at line feeds, those of white space alone do not count."""
     most = 1

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from stages.compiled import inlined, kernel
 from stages.filters.bytes_kernel import break_at, trimmed
-from stages.splitting import HAS_LETTER, SOLID, inlined, kernel
+from stages.splitting import HAS_LETTER, SOLID
 
 COUNTS: Final = (
     "words", "solid_words", "solid_chars", "hashes", "ellipses", "lines", "bullet_lines", "ellipsis_lines", "letter_words",

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from stages.compiled import inlined, making
 from stages.filters.bytes_kernel import chars_in, count_byte, digest_bytes, mask_for, seen_before, trimmed
-from stages.splitting import inlined, kernel
 
 PARTS: Final = ("chars", "paragraphs", "dup_paragraphs", "dup_paragraph_chars", "lines", "dup_lines", "dup_line_chars")
 _LOW, _MIX, _HALF = np.uint64(0xFFFFFFFF), np.uint64(0xD6E8FEB86659FD93), np.uint64(32)
@@ -38,7 +38,7 @@ def duplicate_parts(data: Any, start: int, stop: int, least: int, keys: Any, sta
     row[at], row[at + 1], row[at + 2] = parts, repeated, chars
 
 
-@kernel
+@making
 def part_counts(data: Any, offsets: Any, out: Any) -> None:
     """Fill out[row] with PARTS: paragraphs of the stripped text (cut at blank lines), lines of the text (cut at line feeds).
 
@@ -97,7 +97,7 @@ def repeated_chars(n: int, live: Any, alive: int, slots: Any, counts: Any, seen:
     return total
 
 
-@kernel
+@making
 def gram_chars(tokens: Any, starts: Any, longest: int, top: Any, dup: Any) -> None:
     """For n from 2 to `longest`: top[row, n] and dup[row, n], characters in the most frequent and in repeated n-grams.
 

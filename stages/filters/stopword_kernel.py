@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.splitting import SOLID, kernel
+from stages.compiled import kernel
+from stages.splitting import SOLID
 
 
 @kernel

@@ -233,10 +233,3 @@ def test_tables_find_every_name_that_was_put_in() -> None:
             slot = (slot + 1) & (keys.size - 1)
         assert not name or values[slot] == number
     assert np.count_nonzero(ENTITY_TABLE[0]) > 2000
-
-
-def test_a_change_in_any_kernel_file_renews_all_cached_kernels() -> None:
-    kernels: list[Any] = [b.walk, describe, chances]
-    stamps = {kernel._cache._cache_file._source_stamp for kernel in kernels}
-    assert len(stamps) == 1
-    assert isinstance(stamps.pop(), str)
