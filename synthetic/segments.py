@@ -33,11 +33,30 @@ _BORDERS = (r"(?<=\n\n)(?!\n)", r"(?<=\n)(?!\n)", r"(?<=[.!?。！？])(?=\s|[�
 """Where a text may be cut, best first: paragraphs, lines, sentences, words, characters."""
 
 
+_FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
+
+
+def _pieces(text: str, level: int) -> list[str]:
+    """The text cut at all borders of a level; a fenced block with blank lines in it is one piece."""
+    found: list[str] = []
+    inside: list[str] = []
+    for piece in re.split(_BORDERS[level], text):
+        odd = level == 0 and len(_FENCE.findall(piece)) % 2 == 1
+        if inside or odd:
+            inside.append(piece)
+        else:
+            found.append(piece)
+        if odd and len(inside) > 1:
+            found.append("".join(inside))
+            inside = []
+    return found + inside
+
+
 def parts(text: str, count: Count, limit: int, level: int = 0) -> list[str]:
     """Cut a text into parts of at most `limit` tokens; nothing is left out: the parts joined are the text again."""
     found: list[str] = []
     held, size = "", 0
-    for piece in re.split(_BORDERS[level], text):
+    for piece in _pieces(text, level):
         tokens = count(piece) + 1
         if held and size + tokens > limit:
             found.append(held)

@@ -37,3 +37,12 @@ def test_passages_are_packed_greedily_and_a_long_line_is_left_out() -> None:
 def test_parts_prefer_paragraphs_to_lines_and_lines_to_sentences() -> None:
     assert parts("One two.\nThree.\n\nFour five.", count, 20) == ["One two.\nThree.\n\n", "Four five."]
     assert parts("One two. Three four. Five.", count, 14) == ["One two.", " Three four.", " Five."]
+
+
+def test_a_fenced_block_is_not_cut_at_a_blank_line() -> None:
+    code = "```python\na = 1\n\n\nb = 2\n```\n\n"
+    text = f"Words before.\n\n{code}Words after.\n\nMore."
+    assert parts(text, count, len(code) + 1) == ["Words before.\n\n", code, "Words after.\n\nMore."]
+    assert "".join(parts(text, count, 12)) == text
+    open_ = "```\nnever\n\nclosed\n\nat all"
+    assert parts(open_, count, 12) == ["```\nnever\n\n", "closed\n\n", "at all"]
