@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -186,3 +188,56 @@ def test_a_step_gets_the_resources_that_the_recipe_declares(mill, engine, cluste
     import ray
 
     assert len({ray.get(h.actor.hello.remote())[0] for h in executor._hands if h.trial is None}) <= 1, "all on the special node"
+
+
+WHERE = """
+import os
+import pyarrow as pa
+import mine, stages
+from stages.contract import TEXT, Params, map_stage
+
+class Place(Params):
+    pass
+
+@map_stage(version=1, reads={"text": TEXT}, writes={"package": pa.string(), "beside": pa.string(), "gpus": pa.string()})
+def tell(batch, params: Place):
+    found = (stages.__file__, mine.__file__, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return pa.table({name: pa.array([value] * batch.num_rows, pa.string())
+                     for name, value in zip(("package", "beside", "gpus"), found)})
+"""
+TELLS = """
+name: small
+steps:
+  lines: {uses: stages.ingest.jsonl.rows, with: {paths: "${here}/rows*.jsonl", columns: {id: id, text: text}}}
+  told: {uses: mine.tell, from: lines}
+run: {executor: ray, address: "%s", resources: {told: {%s}}}
+"""
+
+
+def told(engine, cluster, resources):
+    """What the workers of a run said that came from the command, in a process without this one's paths."""
+    engine.write("mine.py", WHERE)
+    for unit in range(3):
+        engine.rows(f"rows{unit}.jsonl", [{"id": f"u{unit}r{i}", "text": f"text {unit} {i}"} for i in range(4)])
+    recipe = engine.write("recipe.yaml", TELLS % (cluster.address, resources))
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-m", "pipelines.cli", "run", str(recipe), "--json", "--store", str(engine.store.root)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    parts = sorted((engine.store.root / "objects").glob("told-*/parts/*.parquet"))
+    return [row for part in parts for row in pq.read_table(part).to_pylist()]
+
+
+def test_packages_and_stages_beside_the_recipe_reach_the_workers(cluster, engine):
+    rows = told(engine, cluster, "")
+    assert len(rows) == 12
+    shipped = [Path(row[name]) for row in rows for name in ("package", "beside")]
+    assert all("py_modules_files" in path.parts for path in shipped), shipped
+    assert not any(path.is_relative_to(ROOT) or path.is_relative_to(engine.folder) for path in shipped)
+
+
+def test_a_step_that_asks_for_a_gpu_runs_where_one_is(cluster, engine):
+    node = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=100 << 20)
+    rows = told(engine, cluster, "GPU: 1")
+    cluster.remove_node(node)
+    assert [row["gpus"] for row in rows] == ["0"] * 12, "Ray gives a worker the numbers of its GPUs, here one that is declared"
