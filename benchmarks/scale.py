@@ -210,7 +210,8 @@ def on_ray(workers: int) -> Callable[[str], object]:
 def sleeping(folder: Path, nodes: int, quick: bool) -> float:
     """The share of the time that workers sleep in their tasks; a sleeping task needs no processor, so nodes may share one."""
     workers, seconds, each = 2 * nodes, 2.0, 3 if quick else 6
-    warm = Warm(on_ray(workers), lay(folder / "s-warm", workers, 1, 0, 15.0), folder / "s")  # one for each, while all start
+    # One task for each worker, long enough for all of them to start: on two cores eight take half a minute.
+    warm = Warm(on_ray(workers), lay(folder / "s-warm", workers, 1, 0, 10.0 + 10.0 * nodes), folder / "s")
     took = warm.run(lay(folder / f"s{nodes}", workers * each, 1, 0, seconds))
     warm.executor.close()  # type: ignore[attr-defined]
     return each * seconds / took

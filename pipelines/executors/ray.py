@@ -33,6 +33,7 @@ IDLE = 20.0
 """Seconds after which an actor without work is let go, so that an autoscaler can take its node away."""
 PACKAGES = ("pipelines", "stages", "classifiers", "synthetic", "manifests")
 Shape = tuple[tuple[str, float], ...]
+CPU: Shape = (("CPU", 1.0),)
 """Resources of an actor, sorted: ("CPU", 1.0), ("GPU", 0.5), ("memory", bytes), custom ones."""
 
 
@@ -100,7 +101,8 @@ class Hand:
 
     actor: Any
     shape: Shape
-    made: float = field(default_factory=time.monotonic)
+    free: float = field(default_factory=time.monotonic)
+    """Since when it waits for work, while it has none."""
     node: str = ""
     trial: Trial | None = None
     result: Any = None
@@ -132,7 +134,7 @@ class Ray:
         self._raced: set[str] = set()
         self._draining = False
         self._looked = self._counted = 0.0
-        self._room = 1
+        self._room: dict[str, float] = {}
         self.stragglers: list[str] = []
         """Units that were raced, in order."""
         self.losses = 0
@@ -157,7 +159,11 @@ class Ray:
                         waiting = True
                         break
                     trial = Trial(item)
-                self._start(trial, work)
+                shape = self._shape(work[trial.task.program])
+                if not self._has_room(shape):
+                    again.append(trial)
+                    break
+                self._start(trial, shape, work)
             if not any(h.trial for h in self._hands) and not again:
                 if source is None or self._draining:
                     return
@@ -192,25 +198,29 @@ class Ray:
         busy = [(h.trial, h.mark, h.began) for h in self._hands]  # other threads look too, while trials end
         return [(trial.task.unit.name, mark, now - began) for trial, mark, began in busy if trial]
 
-    def _has_room(self) -> bool:
-        return sum(h.trial is not None for h in self._hands) < self._limit()
+    def _has_room(self, shape: Shape = CPU) -> bool:
+        """Whether one more worker may be busy, and one of this shape."""
+        busy = [h.shape for h in self._hands if h.trial is not None]
+        return len(busy) < self._limit(CPU) and busy.count(shape) < self._limit(shape)
 
-    def _limit(self) -> int:
-        """Workers that the cluster has processors for, asked again as nodes come and go."""
+    def _limit(self, shape: Shape) -> int:
+        """Workers of a shape that the cluster has room for, asked again as nodes come and go; at least one, which may wait.
+
+        Where the user says how many there are to be, more may be asked for than there is room for: so an autoscaler learns of it.
+        """
         import ray
 
         if self.workers:
             return self.workers
         if time.monotonic() - self._counted > LOOK:
-            self._room = max(1, int(ray.cluster_resources().get("CPU", 1)))
+            self._room = ray.cluster_resources()
             self._counted = time.monotonic()
-        return self._room
+        return max(1, min(int(self._room.get(name, 0) // amount) for name, amount in shape if amount > 0))
 
-    def _start(self, trial: Trial, work: Mapping[str, Work]) -> Hand:
+    def _start(self, trial: Trial, shape: Shape, work: Mapping[str, Work]) -> Hand:
         import ray
 
         task = trial.task
-        shape = self._shape(work[task.program])
         hand = next((h for h in self._hands if h.trial is None and h.shape == shape), None) or self._hire(shape)
         if task.program not in self._refs:
             self._refs[task.program] = ray.put(work[task.program])
@@ -237,7 +247,7 @@ class Ray:
     def _hire(self, shape: Shape) -> Hand:
         import ray
 
-        while len(self._hands) >= self._limit():  # another shape's actor makes room
+        while len(self._hands) >= self._limit(CPU):  # another shape's actor makes room
             idle = next((h for h in self._hands if h.trial is None), None)
             if idle is None:
                 break
@@ -279,7 +289,7 @@ class Ray:
         except RayError as error:
             yield from self._next(self._after_loss(hand, trial, error), trial, again)
             return
-        hand.trial = None
+        hand.trial, hand.free = None, time.monotonic()
         if kind == "done":
             self._times.setdefault(trial.task.program, []).append(time.monotonic() - hand.began)
             self._stop_twin(trial)
@@ -345,10 +355,10 @@ class Ray:
             task = hand.trial.task
             known = self._times.get(task.program, [])
             slow = known and now - hand.began > max(RACE_AFTER, RACE_TIMES * median(known))
-            if slow and task.unit.key not in self._raced and self._has_room() and _idempotent(work[task.program]):
+            if slow and task.unit.key not in self._raced and self._has_room(hand.shape) and _idempotent(work[task.program]):
                 self._raced.add(task.unit.key)
                 self.stragglers.append(task.unit.name)
-                self._start(hand.trial, work)
+                self._start(hand.trial, hand.shape, work)
 
     def _stop_twin(self, trial: Trial) -> None:
         import ray
@@ -364,7 +374,7 @@ class Ray:
         import ray
 
         now = time.monotonic()
-        for hand in [h for h in self._hands if h.trial is None and now - max(h.began, h.made) > IDLE]:
+        for hand in [h for h in self._hands if h.trial is None and now - h.free > IDLE]:
             self._hands.remove(hand)
             ray.kill(hand.actor)
 

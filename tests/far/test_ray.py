@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_store import digests, inputs, run
 
 from pipelines.executors.local import Local
-from pipelines.executors.ray import Ray
+from pipelines.executors.ray import PACKAGES, Ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 ROOT = Path(__file__).parents[2]
@@ -179,6 +183,23 @@ def test_a_worker_that_is_killed_is_replaced(mill, engine):
     assert engine.head("judged")["rows"] == 24
 
 
+def test_a_worker_is_let_go_when_it_has_waited_and_not_after_a_long_task(mill, engine, monkeypatch):
+    executor = mill(engine.folder / "store")
+    assert sick(engine, "sleepy", "sleepy", executor).code == 0
+    hands = list(executor._hands)
+    assert hands
+    assert all(hand.free - hand.began > 0.6 for hand in hands), "the wait begins when the task ends"
+    gone = []
+    monkeypatch.setattr("ray.kill", gone.append)
+    hands[0].began, hands[0].free = time.monotonic() - 1000, time.monotonic()
+    executor._dismiss()
+    assert hands[0] in executor._hands
+    hands[0].free -= 1000
+    executor._dismiss()
+    assert hands[0] not in executor._hands
+    assert gone == [hands[0].actor]
+
+
 def test_a_step_gets_the_resources_that_the_recipe_declares(mill, engine, cluster):
     cluster.add_node(num_cpus=1, resources={"special": 1}, object_store_memory=100 << 20)
     executor = mill(engine.folder / "store", resources={"judged": {"special": 1, "memory": 1 << 26}})
@@ -208,19 +229,19 @@ def tell(batch, params: Place):
 TELLS = """
 name: small
 steps:
-  lines: {uses: stages.ingest.jsonl.rows, with: {paths: "${here}/rows*.jsonl", columns: {id: id, text: text}}}
+  lines: {uses: stages.ingest.jsonl.rows, with: {paths: "%s/rows*.jsonl", columns: {id: id, text: text}}}
   told: {uses: mine.tell, from: lines}
 run: {executor: ray, address: "%s", resources: {told: {%s}}}
 """
 
 
-def told(engine, cluster, resources):
+def told(engine, address, resources):
     """What the workers of a run said that came from the command, in a process without this one's paths."""
-    engine.write("mine.py", WHERE)
+    engine.write("recipe/mine.py", WHERE)
     for unit in range(3):
         engine.rows(f"rows{unit}.jsonl", [{"id": f"u{unit}r{i}", "text": f"text {unit} {i}"} for i in range(4)])
-    recipe = engine.write("recipe.yaml", TELLS % (cluster.address, resources))
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    recipe = engine.write("recipe/recipe.yaml", TELLS % (engine.folder, address, resources))
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"RAY_AUTH_MODE": "disabled"}
     command = [sys.executable, "-m", "pipelines.cli", "run", str(recipe), "--json", "--store", str(engine.store.root)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -228,16 +249,45 @@ def told(engine, cluster, resources):
     return [row for part in parts for row in pq.read_table(part).to_pylist()]
 
 
-def test_packages_and_stages_beside_the_recipe_reach_the_workers(cluster, engine):
-    rows = told(engine, cluster, "")
+def test_a_step_that_asks_for_a_gpu_runs_where_one_is(cluster, engine):
+    node = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=100 << 20)
+    rows = told(engine, cluster.address, "GPU: 1")
+    cluster.remove_node(node)
+    assert [row["gpus"] for row in rows] == ["0"] * 12, "Ray gives a worker the numbers of its GPUs, here one that is declared"
+
+
+@pytest.fixture
+def bare_node(engine):
+    """A cluster of one node that sees neither our packages nor the recipe's folder: a mount namespace hides them from it."""
+    (engine.folder / "recipe").mkdir()
+    hidden = [*(ROOT / name for name in PACKAGES), engine.folder / "recipe"]
+    script = " && ".join(f"mount -t tmpfs none {shlex.quote(str(path))}" for path in hidden)
+    if not shutil.which("unshare") or subprocess.run(["unshare", "--mount", "sh", "-c", script], capture_output=True).returncode:
+        pytest.skip("this user cannot hide folders from a process (unshare --mount)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    start = f"{sys.executable} -m ray.scripts.scripts start --head --block --port {port} --num-cpus 2"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"RAY_AUTH_MODE": "disabled"}
+    node = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", f"{script} && cd / && {start} --include-dashboard=false --object-store-memory 100000000"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert node.stdout is not None
+    said = ""
+    for line in node.stdout:
+        said += line
+        if "Ray runtime started" in line:
+            break
+    assert "Ray runtime started" in said, said
+    yield f"{re.search(r'Local node IP: ([0-9.]+)', said)[1]}:{port}"
+    node.terminate()
+    node.wait(60)
+    node.stdout.close()
+
+
+def test_packages_and_stages_beside_the_recipe_reach_workers_that_have_neither(bare_node, engine):
+    rows = told(engine, bare_node, "")
     assert len(rows) == 12
     shipped = [Path(row[name]) for row in rows for name in ("package", "beside")]
     assert all("py_modules_files" in path.parts for path in shipped), shipped
-    assert not any(path.is_relative_to(ROOT) or path.is_relative_to(engine.folder) for path in shipped)
-
-
-def test_a_step_that_asks_for_a_gpu_runs_where_one_is(cluster, engine):
-    node = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=100 << 20)
-    rows = told(engine, cluster, "GPU: 1")
-    cluster.remove_node(node)
-    assert [row["gpus"] for row in rows] == ["0"] * 12, "Ray gives a worker the numbers of its GPUs, here one that is declared"
