@@ -270,7 +270,7 @@ def bare_node(engine):
     start = f"{sys.executable} -m ray.scripts.scripts start --head --block --port {port} --num-cpus 2"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"RAY_AUTH_MODE": "disabled"}
     node = subprocess.Popen(
-        ["unshare", "--mount", "sh", "-c", f"{script} && cd / && {start} --include-dashboard=false --object-store-memory 100000000"],
+        ["unshare", "--mount", "sh", "-c", f"{script} && cd / && exec {start} --include-dashboard=false --object-store-memory 100000000"],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     assert node.stdout is not None
@@ -282,8 +282,7 @@ def bare_node(engine):
     assert "Ray runtime started" in said, said
     yield f"{re.search(r'Local node IP: ([0-9.]+)', said)[1]}:{port}"
     node.terminate()
-    node.wait(60)
-    node.stdout.close()
+    node.communicate(timeout=60)
 
 
 def test_packages_and_stages_beside_the_recipe_reach_workers_that_have_neither(bare_node, engine):
