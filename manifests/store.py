@@ -229,6 +229,11 @@ class Store:
         """Where the emits of a Reduce lie."""
         return Object(self.place, f"spills/{address}")
 
+    def spills(self) -> Iterator[Object]:
+        """What lies between emit and settle, by name: one listing."""
+        for name in self.place.names("spills"):
+            yield self.spill(name)
+
     def drop_spill(self, address: str) -> None:
         """Remove the emits of a Reduce whose settle has committed."""
         self.place.remove(f"spills/{address}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from manifests.place import is_url
 from manifests.shard import file_digest
-from manifests.store import Store
+from manifests.store import Object, Store
 from pipelines.events import read_events
 
 Say = Callable[[str], None]
@@ -101,12 +101,20 @@ def _fault(path: str, length: int, digest: str) -> str | None:
 
 
 def collect(store: Store, say: Say, *, really: bool) -> int:
-    """Objects and spills that nothing names: said, or removed."""
+    """Objects that nothing names, and spills whose object nothing names or that is answered: said, or removed.
+
+    A run drops the spills that it has settled. One comes back where a store ends an upload of a worker that had died before.
+    """
     needed = {facts["object"] for record in store.records("recipes").values() for facts in record["steps"].values()}
     needed |= {record["object"] for record in store.records("refs").values()}
     needed |= {address for record in store.records("refs").values() for address in record["objects"]}
+
+    def spent(spill: Object) -> bool:
+        address = spill.address.rpartition("-")[0]
+        return address not in needed or bool(store.object(address).answers())
+
     freed = 0
-    for target in [o for o in store.objects() if o.address not in needed]:
+    for target in [*(o for o in store.objects() if o.address not in needed), *filter(spent, store.spills())]:
         if target.place.holder(f"{target.folder}/lock"):
             say(f"busy   {target.address}: a run is writing here")
             continue
