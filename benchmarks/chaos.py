@@ -103,10 +103,11 @@ class Bench:
             row.fault = last.replace(str(self.folder), "")[:160]
         row.fault = f"never ended: {row.fault}"
 
-    def judge(self, root: str, row: Row, *more: str) -> None:
+    def judge(self, root: str, row: Row, executor: str = "local") -> None:
         """Compare with the undisturbed run.
 
-        A store may end an upload of a worker that is dead when its spills are dropped already: the next run has to drop those.
+        A store may end an upload, of a worker that is dead or that gave up waiting and sent it again, when its spills are dropped
+        already: the next run has to drop those.
         """
         from manifests.place import place_of
         from manifests.store import Store
@@ -122,8 +123,8 @@ class Bench:
                 keys = [p.unit for p in target.manifest(units).parts]
                 row.doubled += len(keys) - len(set(keys))
                 row.lost += unbalanced(target.head(units))
-        if more and place_of(root).names("spills"):
-            self.finish(root, row, *more)
+        if place_of(root).names("spills"):
+            self.finish(root, row, executor)
         if place_of(root).names("spills"):
             row.fault = row.fault or "spills are left"
         elif verify_store(store, lambda _: None):
