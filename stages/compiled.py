@@ -33,7 +33,7 @@ def _file(module: str) -> Path | None:
 
 @functools.cache
 def _imports(file: Path) -> frozenset[Path]:
-    """The files of `stages` that a file imports at its top level."""
+    """The files of `stages` that a file imports at its top level by `from stages... import`, as all of ours do."""
     names = {
         name
         for match in _IMPORT.finditer(file.read_text())

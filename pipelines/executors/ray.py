@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from pipelines.executors.cluster import CPU, Shape, connect, refuse
 from pipelines.executors.contract import Outcome, Stopped, Wait
 from pipelines.executors.trials import Trial, describe, passes, take_due
 from pipelines.program import Mark, Task, Work, calls_of
@@ -31,10 +32,6 @@ RACE_AFTER, RACE_TIMES = 30.0, 3.0
 """A task is raced when it has run so many seconds, and so many times the median of its program, and a worker is idle."""
 IDLE = 20.0
 """Seconds after which an actor without work is let go, so that an autoscaler can take its node away."""
-PACKAGES = ("pipelines", "stages", "classifiers", "synthetic", "manifests")
-Shape = tuple[tuple[str, float], ...]
-CPU: Shape = (("CPU", 1.0),)
-"""Resources of an actor, sorted: ("CPU", 1.0), ("GPU", 0.5), ("memory", bytes), custom ones."""
 
 
 class Mill:
@@ -126,12 +123,13 @@ class Ray:
         resources: Mapping[str, Mapping[str, float]] | None = None, folder: Path | None = None,
     ) -> None:  # fmt: skip
         self.root, self.workers, self.memory, self.resources = root, workers, memory, resources or {}
-        self._ours = _connect(address, workers, folder)
+        self._ours = connect(address, workers, folder)
         self._hands: list[Hand] = []
         self._refs: dict[str, Any] = {}
         self._times: dict[str, list[float]] = {}
         self._board: Any = None
         self._raced: set[str] = set()
+        self._met: set[Shape] = set()
         self._draining = False
         self._looked = self._counted = 0.0
         self._room: dict[str, float] = {}
@@ -253,6 +251,9 @@ class Ray:
                 break
             self._hands.remove(idle)
             ray.kill(idle.actor)
+        if shape not in self._met and (self._ours or not self.workers):
+            refuse(shape)
+        self._met.add(shape)  # a node that is lost later may come back
         wanted = dict(shape)
         options: dict[str, Any] = {
             "num_cpus": wanted.pop("CPU"), "num_gpus": wanted.pop("GPU", 0), "memory": wanted.pop("memory", None),
@@ -382,30 +383,3 @@ class Ray:
 def _idempotent(work: Work) -> bool:
     """Whether two workers may do it at once: not where a language model is asked, which would be paid twice."""
     return all(call.seat is None for call in calls_of(work))
-
-
-def _connect(address: str, workers: int, folder: Path | None) -> bool:
-    """Join a cluster, or start one here; whether it was started here."""
-    import ray
-
-    if ray.is_initialized():
-        return False
-    settings: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    try:
-        ray.init(address=address, runtime_env=_environment(folder), **settings)
-    except ConnectionError:
-        if address != "auto":
-            raise
-        root = Path(__file__).parents[2]
-        paths = [str(root), *([str(folder)] if folder else [])]
-        env = {"env_vars": {"PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}}
-        ray.init(num_cpus=workers or len(os.sched_getaffinity(0)), include_dashboard=False, runtime_env=env, **settings)
-        return True
-    return True
-
-
-def _environment(folder: Path | None) -> dict[str, Any]:
-    """What workers on other machines import: the five packages, and modules that lie beside the recipe."""
-    root = Path(__file__).parents[2]
-    beside = sorted(folder.glob("*.py")) if folder is not None and folder != root else []
-    return {"py_modules": [str(root / name) for name in PACKAGES] + [str(path) for path in beside]}

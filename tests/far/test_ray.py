@@ -22,8 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from test_store import digests, inputs, run
 
+from pipelines.executors.cluster import PACKAGES
 from pipelines.executors.local import Local
-from pipelines.executors.ray import PACKAGES, Ray
+from pipelines.executors.ray import Ray
+from pipelines.recipe import RecipeError
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 ROOT = Path(__file__).parents[2]
@@ -254,6 +256,14 @@ def test_a_step_that_asks_for_a_gpu_runs_where_one_is(cluster, engine):
     rows = told(engine, cluster.address, "GPU: 1")
     cluster.remove_node(node)
     assert [row["gpus"] for row in rows] == ["0"] * 12, "Ray gives a worker the numbers of its GPUs, here one that is declared"
+
+
+def test_what_no_node_has_is_refused_and_not_waited_for(mill, engine):
+    executor = mill(engine.folder / "store", resources={"judged": {"GPU": 8}})
+    with pytest.raises(
+        RecipeError, match=r"asks for CPU 1, GPU 8 for one worker, and none of the \d+ nodes has that; ask for less"
+    ):
+        sick(engine, "sleepy", "sleepy", executor)
 
 
 @pytest.fixture

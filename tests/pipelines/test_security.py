@@ -140,10 +140,10 @@ def test_a_secret_of_the_environment_is_written_nowhere(engine, monkeypatch):
 
 def test_the_environment_is_not_sent_to_other_machines(monkeypatch):
     pytest.importorskip("ray")
-    from pipelines.executors.ray import _environment
+    from pipelines.executors.cluster import environment
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "aws-secret-value")
-    sent = _environment(ROOT / "tests")
+    sent = environment(ROOT / "tests")
     assert "env_vars" not in sent
     assert "aws-secret-value" not in str(sent)
     assert {Path(p).name for p in sent["py_modules"]} >= set(FIVE)
