@@ -2,7 +2,8 @@
 
 Functions that both define are called with inputs made from annotations, defaults and a fixed stock of values; programs without
 such functions are run as scripts and their output is compared. Only what the source does reliably counts: calls that return
-the same value in two runs. What the source refuses (an exception) binds nobody. Everything runs in the locked cell.
+the same value in two runs. What the source refuses (an exception) binds nobody. A function that does the same whatever it is
+given must still do it in the rewrite, but that is no evidence that the two are equal. Everything runs in the locked cell.
 """
 
 from __future__ import annotations
@@ -42,11 +43,14 @@ PAIRS = (
     ("matrix", "int"),
 )
 
+NOTHING = json.dumps(["ok", ["none"], ""])
+"""A call that returned nothing, printed nothing and left its arguments as they were."""
+
 Verdict = Literal["equal", "different", "slower", "failed", "nothing", "absent"]
 
 
 class Trial(NamedTuple):
-    """What a comparison found: `compared` outcomes, and a detail for people."""
+    """What a comparison found: `compared` outcomes that say something of the program, and a detail for people."""
 
     verdict: Verdict
     compared: int = 0
@@ -158,6 +162,14 @@ def compare(source: str, rewrite: str, limits: sandbox.Limits) -> Trial:
     return absent or _judged([first[n] for n in steady], third, [calls[n] for n in steady])
 
 
+def _telling(calls: Sequence[tuple[str, Any]], outcomes: Sequence[Any]) -> int:
+    """Outcomes of functions that do something, and not the same for everything they are given."""
+    said: dict[str, list[str]] = {}
+    for (name, _), outcome in zip(calls, outcomes, strict=True):
+        said.setdefault(name, []).append(json.dumps(outcome))
+    return sum(len(all_of) for all_of in said.values() if len(set(all_of)) > 1 or (len(all_of) == 1 and all_of != [NOTHING]))
+
+
 def _judged(expected: Sequence[Any], found: Sequence[Any] | None, calls: Sequence[tuple[str, Any]]) -> Trial:
     if found is None:
         return Trial("failed", 0, "the rewrite does not load, or does not end")
@@ -165,7 +177,8 @@ def _judged(expected: Sequence[Any], found: Sequence[Any] | None, calls: Sequenc
         if want != got:
             verdict: Verdict = "slower" if got[0] == "slow" else "failed" if got[0] == "raise" else "different"
             return Trial(verdict, len(expected), f"{name}{tuple(given)!r}: {json.dumps(want)[:200]} became {json.dumps(got)[:200]}")
-    return Trial("equal", len(expected))
+    telling = _telling(calls, expected)
+    return Trial("equal", telling) if telling else Trial("nothing", 0, "the source does the same whatever it is given")
 
 
 def _outcomes(text: str, calls: Sequence[tuple[str, Any]], limits: sandbox.Limits) -> tuple[list[Any] | None, Trial | None]:

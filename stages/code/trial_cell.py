@@ -2,6 +2,7 @@
 
 Files beside it: `subject.py` (the source) and `calls.txt` (a Python literal: [(function, arguments), ...]). Out: one JSON list, for
 each call ["ok", value, printed], ["raise", type], ["slow"] or ["opaque"], or {"load": why} when the source does not even load.
+A function that returns nothing has the value ["none"], and behind it the arguments where it changed them.
 """
 
 from __future__ import annotations
@@ -60,11 +61,14 @@ def call(function: Any, arguments: list[Any]) -> list[Any]:
     printed = io.StringIO()
     signal.setitimer(signal.ITIMER_REAL, CALL_SECONDS)
     try:
+        given = canonical(arguments)
         with contextlib.redirect_stdout(printed):
             value = function(*arguments)
             told = canonical(value)
-        # A function that returns nothing may have done its work on its arguments.
-        return ["ok", told if value is not None else ["none", canonical(arguments)], printed.getvalue()[:10_000]]
+        if value is None:  # its work may have been done on its arguments
+            left = canonical(arguments)
+            told = ["none"] if left == given else ["none", left]
+        return ["ok", told, printed.getvalue()[:10_000]]
     except SlowError:
         return ["slow"]
     except OpaqueError:

@@ -104,6 +104,32 @@ def test_what_cannot_be_checked_is_reported_as_absent(linter: Linter, monkeypatc
     assert (found.reason, found.absent) == (None, ("execution: a guard of the cell does not hold (network)",))
 
 
+SAYS_LITTLE = {
+    "nothing is done": "def f(a):\n    pass\n",
+    "always the same value": "def f(a):\n    return 7\n",
+    "always the same words": "def f(a):\n    print('hello')\n",
+}
+SAYS_MUCH = {
+    "a value": "def f(a):\n    return [a]\n",
+    "printed words": "def f(a):\n    print(a)\n",
+    "work on its argument": "def f(a: list):\n    a.append(1)\n",
+    "a constant that nothing is given to": "def f():\n    return 7\n",
+}
+
+
+@pytest.mark.parametrize("name", [*SAYS_LITTLE, *SAYS_MUCH])
+def test_equal_is_what_does_something_and_does_it_again(cell: sandbox.Ran, name: str) -> None:
+    source = SAYS_LITTLE.get(name) or SAYS_MUCH[name]
+    found = trial.compare(source, "# the same\n" + source, QUICK)
+    assert (found.verdict, found.compared > 0) == (("nothing", False) if name in SAYS_LITTLE else ("equal", True)), found
+
+
+@pytest.mark.parametrize("name", SAYS_LITTLE)
+def test_what_says_little_still_tells_a_difference(cell: sandbox.Ran, name: str) -> None:
+    found = trial.compare(SAYS_LITTLE[name], "def f(a):\n    return [a]\n", QUICK)
+    assert found.verdict == "different", found
+
+
 ESCAPES = {
     "write outside": "open('{victim}/new', 'w')",
     "overwrite": "open('{victim}/kept.txt', 'w')",
