@@ -44,7 +44,7 @@ MODEL = "smollm2-135m-instruct"
 SLOTS = {"llamacpp": 8, "vllm": 32}
 """Requests in flight, by server."""
 NAMES = {"llamacpp": "llama.cpp", "vllm": "vLLM (the packaged weights in bfloat16)"}
-TOKENS = 64
+TOKENS = 128
 TASKS = {
     "wikipedia": "wikipedia", "diverse_qa": "diverse_qa", "distill": "distill", "knowledge": "extract_knowledge",
     "facts": "knowledge_list",

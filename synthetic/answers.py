@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+
+from stages.prompt import Message, Prompt
 
 _BOLD = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1", re.DOTALL)
 _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u00ab": "\u00bb", "\u2018": "\u2019", "\u201e": "\u201c", "`": "`"}
@@ -15,6 +18,18 @@ _REFUSAL = re.compile(
     r"(please|could you) (provide|share|paste))",
     re.IGNORECASE,
 )
+_REWRITING = r"re(?:writ(?:e|es|ing|ten)|word(?:ed|ing)?|work(?:ed|ing)|phras(?:e|ed|ing))"
+_COMMENTARY = (
+    # what the answer says of the text or of the task, and what in a source would explain it
+    (re.compile(r"\b(?:the|this|an?|your) (?:\w+ )?(?:text|passage)s?\b(?! of\b)", re.IGNORECASE),
+     re.compile(r"\b(?:text|passage)", re.IGNORECASE)),
+    (re.compile(rf"\b{_REWRITING}\b", re.IGNORECASE), re.compile(rf"\b{_REWRITING}\b", re.IGNORECASE)),
+    (re.compile(r"\bI(?:['’](?:m|ll|ve|d)| (?:am|will|have|had|can|cannot|could|hope|made|think))\b"),
+     re.compile(r"\b(?:i|my|me|we|our|us)\b", re.IGNORECASE)),
+)  # fmt: skip
+_WORD = re.compile(r"\w+")
+_ECHO = 6
+"""Words in a row of a prompt that no answer has by chance."""
 _PREAMBLE = re.compile(
     r"\A\W*(sure|certainly|of course|absolutely|okay|ok|great|here( is| are|['’]s)|here you go|below is|below are|"
     r"the following is|this is (a|an|the) (re|sum|trans|short|dist))\b",
@@ -51,8 +66,35 @@ def has_preamble(text: str) -> bool:
     return _PREAMBLE.match(text) is not None
 
 
+def is_commentary(text: str, source: str) -> bool:
+    """Whether an English answer speaks of "the text", of rewriting or of itself, and its source gives no cause for that."""
+    return any(said.search(text) is not None and cause.search(source) is None for said, cause in _COMMENTARY)
+
+
+def echoes(text: str, source: str, prompt: Prompt) -> bool:
+    """Whether six words in a row of the prompt stand in the answer, and not in the source.
+
+    Small models recite their instructions; what they recite reads well and passes every check of form.
+    """
+    said = _grams(text) & _instructions(prompt.messages)
+    return bool(said) and not said <= _grams(source)
+
+
+@lru_cache(maxsize=64)
+def _instructions(messages: tuple[Message, ...]) -> set[tuple[str, ...]]:
+    return set().union(*(_grams(message.content) for message in messages))
+
+
+def _grams(text: str) -> set[tuple[str, ...]]:
+    words = _WORD.findall(text.lower())
+    return set(zip(*(words[n:] for n in range(_ECHO)), strict=False))
+
+
 def pairs(text: str) -> list[tuple[str, str]]:
-    """(question, answer) pairs of an answer in the form of the diverse-QA prompts; a pair without both halves is left out."""
+    """(question, answer) pairs of an answer in the form of the diverse-QA prompts; a pair without both halves is left out.
+
+    A line `Passage:` or `Text:` ends the pair before it: what follows is the prompt, said once more.
+    """
     found: list[tuple[list[str], list[str]]] = []
     held: list[str] | None = None
     for line in without_bold(text).split("\n"):
@@ -64,6 +106,8 @@ def pairs(text: str) -> list[tuple[str, str]]:
             held = found[-1][1] if found and not found[-1][1] else None
             if held is not None:
                 held.append(mark.group(2))
+        elif line.strip().lower() in ("passage:", "text:"):
+            held = None
         elif held is not None:
             held.append(line)
     joined = [("\n".join(q).strip(), "\n".join(a).strip()) for q, a in found]
@@ -83,6 +127,8 @@ def bullets(text: str) -> list[str]:
 
 
 def without_echo(text: str, labels: Sequence[str]) -> str:
-    """Without lines that repeat a label of the prompt ("Text:")."""
+    """Without lines that repeat a label of the prompt ("Text:"), and without one before the first line."""
     wanted = {label.lower() for label in labels}
-    return "\n".join(line for line in text.split("\n") if line.strip().strip("*#: ").lower() not in wanted).strip()
+    left = "\n".join(line for line in text.split("\n") if line.strip().strip("*#: ").lower() not in wanted).strip()
+    before, colon, behind = left.partition(":")
+    return behind.strip() if colon and before.strip("*# ").lower() in wanted else left

@@ -64,7 +64,7 @@ def _parse(
     if not replies:
         tokens = model(row["text"])
         return Refused("document_too_short" if tokens < params.min_document_tokens else "document_too_long")
-    found = [_pairs(exchange) for exchange in replies]
+    found = [_pairs(exchange, params) for exchange in replies]
     good = [pair for pairs in found if not isinstance(pairs, Refused) for pair in pairs]
     refused = [pairs for pairs in found if isinstance(pairs, Refused)]
     if not good:
@@ -74,7 +74,7 @@ def _parse(
     return [{"text": text, "source_text": row["text"], "pairs": len(good), "tokens": model(text)}, *refused]
 
 
-def _pairs(exchange: Exchange) -> list[tuple[str, str]] | Refused:
+def _pairs(exchange: Exchange, params: DocumentQA) -> list[tuple[str, str]] | Refused:
     reply = exchange.reply
     if reply.finish != "stop":
         return Refused("filtered" if reply.finish == "filtered" else "unfinished", reply.text)
@@ -82,11 +82,13 @@ def _pairs(exchange: Exchange) -> list[tuple[str, str]] | Refused:
         return Refused("refusal", reply.text)
     if reply.text.strip(" .*").upper() == "NOTHING":
         return Refused("nothing_useful")
-    return answers.pairs(reply.text) or Refused("no_pairs", reply.text)
+    said = answers.pairs(reply.text)
+    found = [(q, a) for q, a in said if not answers.echoes(f"Question: {q}\nAnswer: {a}", "", _prompt(params))]
+    return found or Refused("prompt_echo" if said else "no_pairs", reply.text)
 
 
 @ask_stage(
-    version=1,
+    version=2,
     reads={"text": TEXT},
     writes={"text": TEXT, "source_text": TEXT, "pairs": pa.int32(), "tokens": pa.int32()},
     parse=_parse,

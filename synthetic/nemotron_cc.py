@@ -2,7 +2,8 @@
 
 Every task: the document is cut at line breaks into passages that fit the prompt, each passage is one request, and the
 answer is cleaned and held to a minimum length. Prompts are ours (synthetic/prompts/nemotron_cc). What does not come to be a
-text has a reason: no_lead_in, unfinished, refusal, too_short, no_pairs, no_list, nothing_useful, document_too_short.
+text has a reason: no_lead_in, unfinished, refusal, too_short, no_pairs, no_list, nothing_useful, prompt_echo,
+document_too_short.
 """
 
 from __future__ import annotations
@@ -151,12 +152,18 @@ class Task:
     def _row(
         self, row: Mapping[str, Any], n: int, exchange: Exchange, params: Rephrase, model: Count
     ) -> Mapping[str, Any] | Refused:
-        cleaned = self._cleaned(f"{row['id']}/{n}/{params.seed}", exchange, params, model)
+        cleaned = self._unechoed(f"{row['id']}/{n}/{params.seed}", exchange, params, model)
         if isinstance(cleaned, Refused):
             return cleaned
         if model(cleaned) < params.min_output_tokens:
             return Refused("too_short", exchange.reply.text)
         return {"text": cleaned, "source_text": exchange.request.tag, "task": self.name}
+
+    def _unechoed(self, seed: str, exchange: Exchange, params: Rephrase, model: Count) -> str | Refused:
+        cleaned = self._cleaned(seed, exchange, params, model)
+        if isinstance(cleaned, str) and answers.echoes(cleaned, exchange.request.tag, self.prompt(params)):
+            return Refused("prompt_echo", exchange.reply.text)
+        return cleaned
 
     def _cleaned(self, seed: str, exchange: Exchange, params: Rephrase, model: Count) -> str | Refused:
         reply = exchange.reply
@@ -168,27 +175,33 @@ class Task:
             assert isinstance(params, _WithLeadIn)
             body = answers.after_lead_in(reply.text, LEAD_INS[self.name])
             body = reply.text if body is None and params.lead_in == "optional" else body
-            return Refused("no_lead_in", reply.text) if body is None else answers.unquoted(answers.without_bold(body))
+            return Refused("no_lead_in", reply.text) if body is None else _plain(body)
         if self.name == "diverse_qa":
             assert isinstance(params, DiverseQA)
-            return _with_pairs(seed, exchange, params, model)
+            return _with_pairs(seed, exchange, params, model, self.prompt(params))
         if self.name == "knowledge_list":
             items = answers.bullets(reply.text)
             return "\n".join(items) if items else Refused("no_list", reply.text)
-        body = answers.without_echo(answers.unquoted(answers.without_bold(reply.text)), ("Text", "Passage"))
+        body = _plain(reply.text)
         return Refused("nothing_useful") if body.strip(" .*").upper() == "NOTHING" else body
+
+
+def _plain(text: str) -> str:
+    """Without bold type, quotation marks around it, and labels of the prompt."""
+    return answers.without_echo(answers.unquoted(answers.without_bold(text)), ("Text", "Passage"))
 
 
 def _nothing_asked(row: Mapping[str, Any], params: Rephrase, model: Count) -> Refused:
     return Refused("document_too_short" if model(row["text"]) < params.min_document_tokens else "no_passage_fits")
 
 
-def _with_pairs(seed: str, exchange: Exchange, params: DiverseQA, model: Count) -> str | Refused:
+def _with_pairs(seed: str, exchange: Exchange, params: DiverseQA, model: Count, prompt: Prompt) -> str | Refused:
     """Passage, then the pairs in random order: 1 to max(1, 10 * tokens / 150) of them (NeMo Curator)."""
     passage = exchange.request.tag
-    found = answers.pairs(exchange.reply.text)
+    said = answers.pairs(exchange.reply.text)
+    found = [(q, a) for q, a in said if not answers.echoes(f"Question: {q}\nAnswer: {a}", passage, prompt)]
     if not found:
-        return Refused("no_pairs", exchange.reply.text)
+        return Refused("prompt_echo" if said else "no_pairs", exchange.reply.text)
     dice = random.Random(hashlib.blake2b(seed.encode(), digest_size=8).digest())
     dice.shuffle(found)
     most = max(1, 10 * model(passage) // params.passage_tokens_per_ten_pairs)
@@ -204,7 +217,7 @@ class _WholeDocument(Task):
     ) -> Sequence[Mapping[str, Any] | Refused] | Refused:
         if not replies:
             return _nothing_asked(row, params, model)
-        found = [self._cleaned("", exchange, params, model) for exchange in replies]
+        found = [self._unechoed("", exchange, params, model) for exchange in replies]
         good = [text for text in found if isinstance(text, str)]
         if not good:
             return next(f for f in found if isinstance(f, Refused))
@@ -220,7 +233,7 @@ _EXTRACT, _LIST = Task("extract_knowledge"), Task("knowledge_list")
 
 
 @ask_stage(
-    version=1, reads={"text": TEXT}, writes=WRITES, parse=_WIKIPEDIA.parse, model=open_counter, prompts=_WIKIPEDIA.prompts
+    version=2, reads={"text": TEXT}, writes=WRITES, parse=_WIKIPEDIA.parse, model=open_counter, prompts=_WIKIPEDIA.prompts
 )  # fmt: skip
 def wikipedia(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Wikipedia, model: Count) -> list[Request] | None:
     """Retell each passage in the register of an encyclopaedia; the passages of a document are joined again."""
@@ -228,7 +241,7 @@ def wikipedia(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Wikipe
 
 
 @ask_stage(
-    version=1, reads={"text": TEXT}, writes=WRITES, parse=_QA.parse, model=open_counter, prompts=_QA.prompts
+    version=2, reads={"text": TEXT}, writes=WRITES, parse=_QA.parse, model=open_counter, prompts=_QA.prompts
 )  # fmt: skip
 def diverse_qa(row: Mapping[str, Any], so_far: Sequence[Exchange], params: DiverseQA, model: Count) -> list[Request] | None:
     """Questions of different kinds with their answers; a row is the passage followed by its pairs."""
@@ -236,7 +249,7 @@ def diverse_qa(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Diver
 
 
 @ask_stage(
-    version=1, reads={"text": TEXT}, writes=WRITES, parse=_DISTILL.parse, model=open_counter, prompts=_DISTILL.prompts
+    version=2, reads={"text": TEXT}, writes=WRITES, parse=_DISTILL.parse, model=open_counter, prompts=_DISTILL.prompts
 )  # fmt: skip
 def distill(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Distill, model: Count) -> list[Request] | None:
     """The same content in fewer words."""
@@ -244,7 +257,7 @@ def distill(row: Mapping[str, Any], so_far: Sequence[Exchange], params: Distill,
 
 
 @ask_stage(
-    version=1, reads={"text": TEXT}, writes=WRITES, parse=_EXTRACT.parse, model=open_counter, prompts=_EXTRACT.prompts
+    version=2, reads={"text": TEXT}, writes=WRITES, parse=_EXTRACT.parse, model=open_counter, prompts=_EXTRACT.prompts
 )  # fmt: skip
 def extract_knowledge(
     row: Mapping[str, Any], so_far: Sequence[Exchange], params: ExtractKnowledge, model: Count
@@ -254,7 +267,7 @@ def extract_knowledge(
 
 
 @ask_stage(
-    version=1, reads={"text": TEXT}, writes=WRITES, parse=_LIST.parse, model=open_counter, prompts=_LIST.prompts
+    version=2, reads={"text": TEXT}, writes=WRITES, parse=_LIST.parse, model=open_counter, prompts=_LIST.prompts
 )  # fmt: skip
 def knowledge_list(row: Mapping[str, Any], so_far: Sequence[Exchange], params: KnowledgeList, model: Count) -> list[Request] | None:
     """The facts of a passage as lines of a list."""

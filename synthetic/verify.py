@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from stages.contract import TEXT, Params, map_stage
-from synthetic.answers import has_preamble, is_refusal
+from synthetic.answers import has_preamble, is_commentary, is_refusal
 
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
@@ -47,6 +47,9 @@ class Rewrite(Params):
     min_numbers_kept: float = Field(
         0.0, ge=0, le=1, description="Share of the source's numbers that stand in the rewrite, at least."
     )
+    commentary: bool = Field(
+        False, description="Whether a rewrite may speak of `the text`, of rewriting or of itself where its source does not."
+    )
     languages: tuple[str, ...] = Field(
         (), description="Languages the rewrite may have; empty: not asked. Needs a language column made after the rewrite."
     )
@@ -59,15 +62,16 @@ MEASURES = {
 
 
 @map_stage(
-    version=1,
+    version=2,
     reads=lambda p: {"text": TEXT, "source_text": TEXT, **({"language": pa.string()} if p.languages else {})},
     writes={**MEASURES, "drop_reason": pa.string()},
 )
 def rewrites(batch: pa.Table, params: Rewrite) -> pa.Table:
     """Measure each rewrite against its source and name the first limit it breaks.
 
-    Reasons in this order: refusal, preamble, language, too_short, too_long, repetition, copy, unrelated, invented_number,
-    invented_name, lost_numbers. A passage that is followed by its question-answer pairs is measured by the pairs alone.
+    Reasons in this order: refusal, preamble, commentary, language, too_short, too_long, repetition, copy, unrelated,
+    invented_number, invented_name, lost_numbers. A passage that is followed by its question-answer pairs is measured by the
+    pairs alone, and these may speak of it.
     """
     languages = batch["language"].to_pylist() if params.languages else [None] * batch.num_rows
     columns: dict[str, list[float | str | None]] = {name: [] for name in (*MEASURES, "drop_reason")}
@@ -75,15 +79,14 @@ def rewrites(batch: pa.Table, params: Rewrite) -> pa.Table:
         measured = measure(text or "", source or "")
         for name in MEASURES:
             columns[name].append(round(measured[name], 4))
-        columns["drop_reason"].append(_reason(text or "", measured, language, params))
+        columns["drop_reason"].append(_reason(text or "", source or "", measured, language, params))
     schema = pa.schema([*MEASURES.items(), ("drop_reason", pa.string())])
     return pa.table(columns, schema=schema)
 
 
 def measure(text: str, source: str) -> dict[str, float]:
     """The measures of one rewrite; shares of nothing are 1 (nothing was invented) and 0 for repetition and copying."""
-    behind = text[len(source) :] if source and text.startswith(source) else ""
-    new = behind if behind.strip() else text
+    new = _new(text, source)
     ours, theirs = _words(new), _words(source)
     known = set(theirs)
     long = [w for w in ours if len(w) > 4 or _CJK.match(w)]
@@ -98,6 +101,12 @@ def measure(text: str, source: str) -> dict[str, float]:
         "names_known": _share(names, known.__contains__, 1.0),
         "numbers_kept": _share(sorted(there), set(numbers).__contains__, 1.0),
     }
+
+
+def _new(text: str, source: str) -> str:
+    """What the model wrote, where its source stands before it."""
+    behind = text[len(source) :] if source and text.startswith(source) else ""
+    return behind if behind.strip() else text
 
 
 def _words(text: str) -> list[str]:
@@ -120,10 +129,11 @@ def _share(items: Iterable[object], known: Callable[[object], bool], empty: floa
     return sum(judged) / len(judged) if judged else empty
 
 
-def _reason(text: str, m: dict[str, float], language: str | None, p: Rewrite) -> str | None:
+def _reason(text: str, source: str, m: dict[str, float], language: str | None, p: Rewrite) -> str | None:
     judged = (
         ("refusal", is_refusal(text)),
         ("preamble", has_preamble(text)),
+        ("commentary", not p.commentary and _new(text, source) is text and is_commentary(text, source)),
         ("language", bool(p.languages) and language not in p.languages),
         ("too_short", m["length_ratio"] < p.min_length_ratio),
         ("too_long", m["length_ratio"] > p.max_length_ratio),

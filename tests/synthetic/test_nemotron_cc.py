@@ -58,6 +58,7 @@ def test_short_documents_and_prompts_that_fill_the_context():
 @pytest.mark.parametrize(
     ("stage", "answer", "text"),
     [
+        ("distill", "DISTILLED:\nText:\nThe Nile flows north.", "The Nile flows north."),
         ("distill", 'DISTILLED:\n"The **Nile** flows north."', "The Nile flows north."),
         ("extract_knowledge", "**The Nile** flows north.", "The Nile flows north."),
         ("knowledge_list", "Here:\n- The Nile flows north.\n* It ends in the sea.", "The Nile flows north.\nIt ends in the sea."),
@@ -80,6 +81,8 @@ def test_answers_become_texts(stage, answer, text):
         ("diverse_qa", "The Nile flows north.", "stop", "no_pairs"),
         ("knowledge_list", "The Nile flows north.", "stop", "no_list"),
         ("extract_knowledge", "NOTHING.", "stop", "nothing_useful"),
+        ("extract_knowledge", "It holds the knowledge of the text below: the Nile.", "stop", "prompt_echo"),
+        ("diverse_qa", "Question: The question\nAnswer: The answer\n\nPassage:\n" + LINE, "stop", "prompt_echo"),
     ],
 )
 def test_what_is_no_text_has_a_reason(stage, answer, finish, why):

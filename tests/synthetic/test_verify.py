@@ -32,6 +32,7 @@ def test_a_faithful_rewrite_stands():
     [
         ("I'm sorry, I cannot rewrite this.", "refusal"),
         ("Sure, here is the passage: " + GOOD, "preamble"),
+        (GOOD + " This passage was shortened.", "commentary"),
         ("The Nile floods.", "too_short"),
         (GOOD * 5, "too_long"),
         ("the river is long and wide " * 8, "repetition"),
@@ -56,6 +57,11 @@ def test_pairs_behind_a_passage_are_measured_alone():
     assert measure(SOURCE + pairs, SOURCE)["copy_rate"] < 0.9
     assert reason(SOURCE + pairs) is None
     assert reason(SOURCE + pairs.replace("1970", "1971")) == "invented_number"
+    assert reason(SOURCE + pairs.replace("Which dam", "By the passage, which dam")) is None, "it stands above"
+
+
+def test_commentary_may_be_wanted():
+    assert reason(GOOD + " This passage was shortened.", commentary=True) is None
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
