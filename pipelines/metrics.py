@@ -27,6 +27,7 @@ class Metrics:
         self._rows = Counter("gristmill_rows", "Rows of committed parts.", ["step"], **told)
         self._bytes = Counter("gristmill_bytes", "Bytes of committed parts.", ["step"], **told)
         self._limited = Counter("gristmill_rows_limited", "Rows that broke a worker and were quarantined.", **told)
+        self._setbacks = Counter("gristmill_setbacks", "Tries of a task that did not count and were made again.", **told)
         self._seconds = Histogram("gristmill_task_seconds", "Time of a task in its worker.", ["action"], **told)
         self._busy = Gauge("gristmill_workers_busy", "Workers with a task.", **told)
         self._slowest = Gauge("gristmill_slowest_task_seconds", "How long the slowest task of now has been at its batch.", **told)
@@ -53,8 +54,10 @@ class Metrics:
             self._limited.inc(len(event["limited"]))
         elif kind == "task":
             self._tasks.labels(event["action"]).inc()
+            self._setbacks.inc(len(event["setbacks"]))
         elif kind == "failed":
             self._failed.labels(event["action"]).inc()
+            self._setbacks.inc(len(event["setbacks"]))
         elif kind == "asking":
             for pulse in event["models"]:
                 for name, gauge in self._asked.items():

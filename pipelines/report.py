@@ -30,6 +30,9 @@ def complaints(plan: Plan, result: Result, command: str) -> list[str]:
     found = [*result.errors[:10], *(f"{r} (its shard is resource_limited)" for r in result.limited[:10]), *result.over_limit]
     if len(result.errors) > 10:
         found.insert(10, f"and {len(result.errors) - 10} more; all are in the run's events.jsonl")
+    if result.setbacks:
+        more = f" (and {len(result.setbacks) - 3} more; all are in the run's events.jsonl)" if len(result.setbacks) > 3 else ""
+        found.append(f"tried again: {'; '.join(result.setbacks[:3])}{more}")
     empty = [line.step for line in funnel.funnel(plan.layout) if plan.layout.graph[line.step].shape == "base" and line.came == 0]
     found += [f"step '{step}': its input holds no records at all; check its paths" for step in empty]
     if result.blocked:
@@ -55,5 +58,6 @@ def summary(plan: Plan, result: Result) -> dict[str, Any]:
     ]
     return {
         "recipe": plan.layout.recipe.name, "code": result.code, "seconds": round(result.seconds, 3), "tasks": result.tasks,
-        "errors": result.errors, "over_limit": result.over_limit, "resource_limited": result.limited, "steps": steps,
+        "errors": result.errors, "over_limit": result.over_limit, "resource_limited": result.limited, "setbacks": result.setbacks,
+        "steps": steps,
     }  # fmt: skip

@@ -31,6 +31,8 @@ class Result:
     over_limit: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
     limited: list[str] = field(default_factory=list)
+    setbacks: list[str] = field(default_factory=list)
+    """Tries that did not count and were made again: the unit, and why."""
     tasks: int = 0
     seconds: float = 0.0
     interrupted: bool = False
@@ -133,11 +135,12 @@ class Run:
         return any(n in self._hurt or (n not in self._done and self._stuck(names[n])) for n in action.needs)
 
     def _hear(self, outcome: Outcome) -> None:
-        action = self._of[outcome.task.program]
+        action, told = self._of[outcome.task.program], {"setbacks": list(outcome.setbacks)}
+        self.result.setbacks += [f"{outcome.task.unit.name}: {why}" for why in outcome.setbacks]
         if outcome.error is not None:
             self.result.errors.append(outcome.error)
             self._hurt.add(action.name)
-            self.say({"event": "failed", "action": action.name, "unit": outcome.task.unit.name, "error": outcome.error})
+            self.say({"event": "failed", "action": action.name, "unit": outcome.task.unit.name, "error": outcome.error, **told})
             return
         self.result.tasks += 1
         self.result.limited += [f"{outcome.task.unit.name}: {reason}" for reason in outcome.limited]
@@ -146,7 +149,7 @@ class Run:
             self.say({"event": "part", "action": action.name, "address": address, "unit": receipt.name, "rows": receipt.rows,
                       "bytes": receipt.size, "seconds": receipt.seconds, "limited": list(outcome.limited)})  # fmt: skip
         rows = max((r.rows for r in outcome.receipts.values()), default=0)
-        self.say({"event": "task", "action": action.name, "unit": outcome.task.unit.name, "rows": rows, **_told(outcome)})
+        self.say({"event": "task", "action": action.name, "unit": outcome.task.unit.name, "rows": rows, **told, **_told(outcome)})
         self._left[action.name] -= 1
         if self._left[action.name] == 0 and action.name not in self._hurt:
             self._complete(action)

@@ -139,7 +139,7 @@ def carry_out(plan: Plan, hear: Any, port: int | None = None) -> Result:
 def _record(name: str, result: Result) -> dict[str, Any]:
     return {
         "recipe": name, "code": result.code, "seconds": round(result.seconds, 3), "tasks": result.tasks, "errors": result.errors,
-        "over_limit": result.over_limit, "resource_limited": result.limited,
+        "over_limit": result.over_limit, "resource_limited": result.limited, "setbacks": result.setbacks,
     }  # fmt: skip
 
 

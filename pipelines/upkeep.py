@@ -39,7 +39,8 @@ def _runs(store: Store) -> Iterator[dict[str, Any]]:
     for run in store.runs():
         facts = store.result(run)
         if facts is not None:
-            yield {"run": run, "code": facts["code"], "tasks": facts["tasks"], "seconds": facts["seconds"]}
+            yield {"run": run, "code": facts["code"], "tasks": facts["tasks"], "seconds": facts["seconds"],
+                   "errors": facts["errors"], "setbacks": facts["setbacks"]}  # fmt: skip
         else:
             holder = store.place.holder(f"runs/{run}/lock")
             events = read_events(store, run)
@@ -64,6 +65,8 @@ def status_lines(found: dict[str, Any]) -> list[str]:
         end = f"exit {run['code']} after {run['seconds']:.1f} s" if run["code"] is not None else run["state"]
         lines.append(f"run {run['run']}: {end}, {run['tasks']:,} tasks")
         lines += [f"  {Pulse(**pulse).line()}" for pulse in run.get("asking", [])]
+        lines += [f"  failed: {error}" for error in run.get("errors", [])[:3]]
+        lines += [f"  tried again: {setback}" for setback in run.get("setbacks", [])[:3]]
     lines += [f"ref {name}: {facts['object']}" for name, facts in found["refs"].items()]
     return lines
 

@@ -26,6 +26,8 @@ class Outcome:
     error: str | None = None
     limited: tuple[str, ...] = ()
     """Rows that were quarantined because they broke a worker: the shard is `resource_limited`."""
+    setbacks: tuple[str, ...] = ()
+    """Why the task was tried again, in order."""
 
 
 class Stopped(Exception):  # noqa: N818 - an interruption, not an error

@@ -133,10 +133,6 @@ class Ray:
         self._draining = False
         self._looked = self._counted = 0.0
         self._room: dict[str, float] = {}
-        self.stragglers: list[str] = []
-        """Units that were raced, in order."""
-        self.losses = 0
-        """Workers that were lost with their node."""
 
     def map(self, work: Mapping[str, Work], tasks: Iterator[Task | Wait]) -> Iterator[Outcome]:
         """See the contract. Raises Stopped when the run is interrupted for the second time."""
@@ -314,7 +310,6 @@ class Ray:
         self._hands.remove(hand)
         text = " ".join(str(error).split())
         if not hand.fault and ("node" in text and ("died" in text or "dead" in text) and "its node" in text):
-            self.losses += 1
             return trial.lost("lost its node")
         mark = hand.mark if hand.fault else None
         if trial.watched:
@@ -358,7 +353,7 @@ class Ray:
             slow = known and now - hand.began > max(RACE_AFTER, RACE_TIMES * median(known))
             if slow and task.unit.key not in self._raced and self._has_room(hand.shape) and _idempotent(work[task.program]):
                 self._raced.add(task.unit.key)
-                self.stragglers.append(task.unit.name)
+                hand.trial = hand.trial.raced(now - hand.began, median(known))
                 self._start(hand.trial, hand.shape, work)
 
     def _stop_twin(self, trial: Trial) -> None:

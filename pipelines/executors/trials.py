@@ -25,6 +25,8 @@ class Trial:
     tries: int = 0
     losses: int = 0
     limited: tuple[str, ...] = ()
+    setbacks: tuple[str, ...] = ()
+    """Why it was tried again, in order."""
     after: float = 0.0
     """Not before this moment of the monotonic clock."""
 
@@ -35,20 +37,24 @@ class Trial:
 
     def done(self, receipts: object) -> Outcome:
         """It worked."""
-        return Outcome(self.task, receipts, limited=self.limited)  # type: ignore[arg-type]
+        return Outcome(self.task, receipts, limited=self.limited, setbacks=self.setbacks)  # type: ignore[arg-type]
 
     def failed(self, message: str, passing: bool) -> Trial | Outcome:
         """It said why it failed; `passing` means that trying again may help."""
         if passing and self.tries + 1 < TRIES:
             pause = PAUSE * 2**self.tries * random.uniform(0.5, 1.5)
-            return replace(self, tries=self.tries + 1, after=time.monotonic() + pause)
-        return Outcome(self.task, {}, error=message)
+            return replace(self._set_back(message), tries=self.tries + 1, after=time.monotonic() + pause)
+        return self._given_up(message)
 
     def lost(self, why: str) -> Trial | Outcome:
         """Its machine went away: no fault of the task."""
         if self.losses + 1 < LOSSES:
-            return replace(self, losses=self.losses + 1)
-        return Outcome(self.task, {}, error=f"{self.task.unit.name}: {why} {LOSSES} times")
+            return replace(self._set_back(why), losses=self.losses + 1)
+        return self._given_up(f"{self.task.unit.name}: {why} {LOSSES} times")
+
+    def raced(self, seconds: float, usual: float) -> Trial:
+        """It takes so much longer than its like that a second worker was set to it."""
+        return self._set_back(f"at work for {seconds:.0f} s, where {usual:.0f} s are usual: a second worker was set to it")
 
     def broken(self, mark: Mark | None, why: str) -> Trial | Outcome:
         """It broke its worker (a crash, a hang, too much memory); `mark` is where it was, where that is known.
@@ -58,13 +64,20 @@ class Trial:
         task = self.task
         if mark is None or mark.rows == 0:
             if self.tries + 1 < TRIES:
-                return replace(self, tries=self.tries + 1)
-            return Outcome(task, {}, error=f"{task.unit.name}: the worker {why} {TRIES} times")
+                return replace(self._set_back(f"the worker {why}"), tries=self.tries + 1)
+            return self._given_up(f"{task.unit.name}: the worker {why} {TRIES} times")
+        known = self._set_back(f"the worker {why} in step '{mark.step}' at row {mark.first}, batch of {mark.rows}")
         if mark.rows == 1 and _was_alone(task, mark):
             reason = f"worker {why}"
             poison = (*task.poison, (mark.step, mark.first, reason))
-            return replace(self, task=replace(task, poison=poison), limited=(*self.limited, reason))
-        return replace(self, task=replace(task, careful=(*task.careful, (mark.step, mark.first))))
+            return replace(known, task=replace(task, poison=poison), limited=(*self.limited, reason))
+        return replace(known, task=replace(task, careful=(*task.careful, (mark.step, mark.first))))
+
+    def _set_back(self, why: str) -> Trial:
+        return replace(self, setbacks=(*self.setbacks, why))
+
+    def _given_up(self, error: str) -> Outcome:
+        return Outcome(self.task, {}, error=error, setbacks=self.setbacks)
 
 
 def _was_alone(task: Task, mark: Mark) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -208,6 +209,9 @@ def test_a_row_that_breaks_its_worker_is_quarantined_and_the_rest_goes_on(folder
     assert done.returncode == 0, done.stderr
     assert why in done.stderr
     assert "resource_limited" in done.stderr
+    assert "tried again: " in done.stderr
+    runs = json.loads(command("status", "--store", "store", "--json", cwd=folder).stdout)["runs"]
+    assert runs[-1]["setbacks"][-1].endswith("in step 'slow' at row 7, batch of 1")
     asked = command("sql", "--store", "store", "--json", "select id, reason from quarantine", cwd=folder)
     assert '"r7"' in asked.stdout
     assert why in asked.stdout

@@ -21,7 +21,7 @@ def test_a_passing_fault_is_tried_again_later_and_longer(monkeypatch):
         if isinstance(trial, Trial):
             pauses.append(trial.after - time.monotonic())
     assert last.tries + 1 == TRIES
-    assert trial == Outcome(TASK, {}, error="the line was lost")
+    assert trial == Outcome(TASK, {}, error="the line was lost", setbacks=("the line was lost",) * (TRIES - 1))
     assert len(pauses) == TRIES - 1
     assert pauses[1] > 1.8 * pauses[0] > 1.0
 
@@ -48,6 +48,10 @@ def test_a_row_that_breaks_workers_is_found_and_named():
     trial = trial.broken(Mark("s", 41, 1, 1.0), "crashed (SIGSEGV)")
     assert trial.task.poison == (("s", 41, "worker crashed (SIGSEGV)"),)
     assert trial.done({"a": 1}).limited == ("worker crashed (SIGSEGV)",)
+    assert trial.done({"a": 1}).setbacks == (
+        "the worker crashed (SIGSEGV) in step 's' at row 0, batch of 100",
+        "the worker crashed (SIGSEGV) in step 's' at row 41, batch of 1",
+    )
 
 
 def test_a_row_alone_in_its_batch_is_first_run_alone():
