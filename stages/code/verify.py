@@ -88,9 +88,9 @@ def rewrites(batch: pa.Table, params: Verify, model: Linter) -> pa.Table:
 
     `rejected` is the first reason against it, in this order: empty, prose_around_code, syntax_error, copy, truncated,
     new_imports, undefined_names, lint_failed, lint_below_source, lint_below_minimum, compiler_rejects, different_results,
-    execution_failed, execution_slower. `rejected_because` is for people, `compared` counts outcomes that were equal
-    (those of a function that does the same for every input left out), `checks_absent` names checks that could not be made here (no g++, a
-    guard of the cell, nothing to compare), never silently. `accepted` rows keep the rewrite.
+    execution_failed, execution_slower. `rejected_because` is for people, `compared` counts outcomes that were equal (without
+    those of a function that does the same for every input), `checks_absent` names checks that could not be made here (no g++,
+    a guard of the cell, nothing to compare), never silently. `accepted` rows keep the rewrite.
     """
     pairs = zip(batch["text"].to_pylist(), batch["source_text"].to_pylist(), strict=True)
     found = [judge(text or "", source or "", params, model) for text, source in pairs]
