@@ -6,6 +6,7 @@ drawing; when the run ends the terminal is as it was, and everything that was sa
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -165,7 +166,9 @@ class Screen:
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(file=out, force_terminal=True, highlight=False)
+        # rich takes COLUMNS and LINES for the size where a shell exports them, also after the window has changed
+        said = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        console = Console(file=out, force_terminal=True, highlight=False, _environ=said)
         self.live = Live(board, console=console, screen=True, auto_refresh=True, refresh_per_second=4)
         self.live.start()
 

@@ -235,6 +235,7 @@ class Tmux:
     def __init__(self, words: str, folder: Path) -> None:
         self.words = ["tmux", "-L", f"gristmill-{os.getpid()}-{folder.name}", "-f", "/dev/null"]
         env = {**os.environ, "TERM": "xterm-256color", "XDG_STATE_HOME": str(folder), "PYTHONPATH": str(ROOT)}
+        env |= {"COLUMNS": "80", "LINES": "24"}  # as some shells export them: the window's own size must win
         env.pop("NO_COLOR", None)
         command = f"{sys.executable} -m pipelines.cli {words}; echo ended with $?; sleep 60"
         subprocess.run([*self.words, "new-session", "-d", "-x", "100", "-y", "30", command], check=True, env=env, cwd=folder)
