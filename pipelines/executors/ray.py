@@ -163,9 +163,10 @@ class Ray:
                     return
                 if waiting:
                     raise RuntimeError("the task list waits for an outcome, but nothing is at work")
-            if source is None or waiting:
+            given = source is None or waiting
+            if given:
                 self._race(work)
-                self._dismiss()
+            self._dismiss(given)
             yield from self._listen(again)
 
     def drain(self) -> None:
@@ -365,11 +366,18 @@ class Ray:
                 twin.trial = None
                 ray.kill(twin.actor)
 
-    def _dismiss(self) -> None:
-        """Actors that wait for nothing give their nodes back."""
+    def _pending(self) -> bool:
+        """Whether a worker with a task has given no sign for long: what it needs may be held by others that are idle."""
+        now = time.monotonic()
+        return any(h.trial is not None and h.mark is None and now - h.began > IDLE for h in self._hands)
+
+    def _dismiss(self, given: bool) -> None:
+        """Actors that wait for nothing give back what they hold: when all tasks are given, or another waits for its place."""
         import ray
 
         now = time.monotonic()
+        if not (given or self._pending()):
+            return
         for hand in [h for h in self._hands if h.trial is None and now - h.free > IDLE]:
             self._hands.remove(hand)
             ray.kill(hand.actor)

@@ -259,6 +259,28 @@ def test_a_step_that_asks_for_a_gpu_runs_where_one_is(cluster, engine):
     assert [row["gpus"] for row in rows] == ["0"] * 12, "Ray gives a worker the numbers of its GPUs, here one that is declared"
 
 
+def test_an_idle_worker_gives_a_scarce_resource_to_one_of_another_shape(mill, engine, cluster, monkeypatch):
+    monkeypatch.setattr("pipelines.executors.ray.IDLE", 3.0)
+    node = cluster.add_node(num_cpus=1, resources={"board": 1}, object_store_memory=100 << 20)
+    engine.write("mine.py", STAGES)
+    for name in ("first", "second"):
+        for unit in range(3):
+            engine.rows(f"{name}{unit}.jsonl", [{"id": f"{name}{unit}", "text": "text"}])
+    steps = "".join(
+        f"""
+          {name}: {{uses: stages.ingest.jsonl.rows, with: {{paths: "${{here}}/{name}*.jsonl", columns: {{id: id, text: text}}}}}}
+          {name}_judged: {{uses: mine.sleepy, from: {name}}}"""
+        for name in ("first", "second")
+    )
+    shapes = {"first_judged": {"board": 1}, "second_judged": {"board": 1, "memory": 50_000_000}}
+    result = engine.run(f"""
+        name: small
+        steps:{steps}
+        """, executor=mill(engine.folder / "store", resources=shapes))  # fmt: skip
+    cluster.remove_node(node)
+    assert (result.code, result.tasks) == (0, 6), result.errors
+
+
 def test_what_no_node_has_is_refused_and_not_waited_for(mill, engine):
     executor = mill(engine.folder / "store", resources={"judged": {"GPU": 8}})
     with pytest.raises(
