@@ -143,6 +143,21 @@ def test_in_process(tiny: Path, tmp_path: Path):
     assert counts == {"from_ledger": 2 * ROWS}
 
 
+@ask_stage(version=1, reads={"text": pa.string()}, writes={"text": pa.string()}, parse=parse, prompts=lambda params: ())
+def dream(row: Any, so_far: Any, params: Tiny) -> Any:
+    """An answer that is drawn by a seed."""
+    return None if so_far else [Request((Message("user", row["text"]),), Sampling(max_tokens=8, temperature=0.8, seed=1))]
+
+
+def test_seeded_requests_with_more_prompt_than_one_step_reads(tiny: Path, tmp_path: Path):
+    entry = {"engine": "vllm", "weights": str(tiny), "options": {**OPTIONS, "max_num_batched_tokens": 2 * CONTEXT}}
+    long = [{"text": f"{n:03}" + "x" * 400} for n in range(40)]
+    room = Room.open(Tiny(), check_served("tiny", {"tiny": entry}), str(tmp_path), 1)
+    found = list(room.ask(dream, Tiny(), iter(long)))
+    room.close()
+    assert [o.error for o in found] == [None] * 40
+
+
 def test_weights_that_are_not_there_are_one_message(tmp_path: Path):
     with pytest.raises(Deferred, match=r"run\.models\.tiny: vLLM cannot load /nowhere"):
         ask(tmp_path, engine="vllm", weights="/nowhere", options=OPTIONS)
