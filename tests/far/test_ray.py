@@ -195,10 +195,10 @@ def test_a_worker_is_let_go_when_it_has_waited_and_not_after_a_long_task(mill, e
     gone = []
     monkeypatch.setattr("ray.kill", gone.append)
     hands[0].began, hands[0].free = time.monotonic() - 1000, time.monotonic()
-    executor._dismiss()
+    executor._dismiss(given=True)
     assert hands[0] in executor._hands
     hands[0].free -= 1000
-    executor._dismiss()
+    executor._dismiss(given=True)
     assert hands[0] not in executor._hands
     assert gone == [hands[0].actor]
 
