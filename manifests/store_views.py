@@ -43,7 +43,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {"funnel": ("steps",), "why": ("dropped",
 
 MACROS = {
     "funnel": """(name) as table
-        select step, stage, rows_in, standing, dropped, quarantined,
+        select step, stage, rows_in, skipped, standing, dropped, quarantined,
                round(100.0 * standing / nullif(rows_in, 0), 2) as kept_percent
         from main.steps where recipe = name order by position""",
     "domains": r"""(view) as table

@@ -91,6 +91,12 @@ def test_pages_are_of_the_languages_asked_for(recipe, truth):
     assert {record["language"] for record in kept} == asked(name)
 
 
+def test_the_funnel_of_sql_shows_where_every_record_went(ran):
+    rows = ran("quickstart").ask("select rows_in, skipped, standing, dropped, quarantined from funnel('quickstart')")
+    assert rows[0][0] == 276, "records of all types"
+    assert all(came == skipped + standing + dropped + sick for came, skipped, standing, dropped, sick in rows)
+
+
 def test_no_honest_page_of_a_language_asked_for_is_lost_by_the_main_job(ran, truth):
     for name in ("quickstart", "web"):
         done = ran(name, **SETTINGS[name])
